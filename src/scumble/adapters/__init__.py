@@ -1,0 +1,1 @@
+"""Reversible surgery on loaded models: learnt weights, words, attention, low rank, input channels."""

@@ -1,0 +1,1 @@
+"""Diffusion mathematics: levels, schedules, samplers, guidance. No network lives here."""

@@ -1,0 +1,1 @@
+"""The toy world: scenes as values, their renderer, their captions and instructions."""
