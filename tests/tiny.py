@@ -3,11 +3,11 @@
     from tiny import make
     folder = make("sdxl", tmp_path / "model")
 
-Families: `sd1` (eps), `sd2` (v, linear projections, `!` as padding), `sdxl` (two text encoders, size conditioning),
-`ip2p` (sd1 whose denoiser takes 8 channels), `ddpm` and `ve` (pixel space). Latent ones: 64 px default, f = 8, 4
-latent channels. Pixel ones: 16 px. The tokenizer is a real byte-pair encoder with a vocabulary of its own, so words
-differ from one another, and cross-attention is turned up so that the prompt moves the output visibly. Nothing here
-imports scumble.
+Families: `sd1` (eps), `sd2` (v, linear projections, `!` as padding), `sdxl` (two text encoders, size
+conditioning), `ip2p` (sd1 whose denoiser takes 8 channels), `ddpm` and `ve` (pixel space). Latent ones: 64
+px default, f = 8, 4 latent channels. Pixel ones: 16 px. The tokenizer is a real byte-pair encoder with a
+vocabulary of its own, so words differ from one another, and cross-attention is turned up so that the prompt
+moves the output visibly. Nothing here imports scumble.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ LATENT_FAMILIES = ("sd1", "sd2", "sdxl", "ip2p")
 PIXEL_FAMILIES = ("ddpm", "ve")
 FAMILIES = LATENT_FAMILIES + PIXEL_FAMILIES
 
-WORDS = """
-    cat dog red blue green ball cube hat the a of on photo painting sitting grass night day make it toy mug small large
-    left right sky with and in his her wooden glass rex
-""".split()
+SENTENCE = """
+    cat dog red blue green ball cube hat the a of on photo painting sitting grass night day make it toy mug
+    small large left right sky with and in his her wooden glass rex
+"""
+WORDS = SENTENCE.split()
 
 BETAS: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -78,7 +79,7 @@ def pipeline(family: str, *, seed: int = 0, **unet: Any) -> Any:
 
 
 def tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
-    """A byte-pair tokenizer: 512 byte tokens, a chain of merges for each of WORDS, and the two markers last."""
+    """A byte-pair tokenizer: 512 byte tokens, a chain of merges for each of WORDS, then the two markers."""
     letters = _byte_letters()
     vocab = {token: i for i, token in enumerate(letters + [letter + "</w>" for letter in letters])}
     merges: list[tuple[str, str]] = []
