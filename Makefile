@@ -1,0 +1,45 @@
+# Everything here works from a bare checkout with nothing but Python >= 3.11 and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test check fix docs toybox clean
+
+help:            ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+
+demo: $(VENV)/.installed   ## install, then paint with the toybox; the page is out/demo/index.html
+	$(BIN)/scumble demo -o out/demo
+
+test: $(VENV)/.developer   ## install, then run the whole test suite
+	$(BIN)/python -m pytest -n auto
+
+check: $(VENV)/.developer  ## style, types, layers, documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+
+fix: $(VENV)/.developer    ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.developer   ## serve the documentation on localhost
+	$(BIN)/mkdocs serve
+
+toybox: $(VENV)/.installed ## train the toybox from nothing (hours on a CPU, minutes a stage on a GPU)
+	$(BIN)/python -m recipes.toybox.run --stage all
+
+clean:           ## remove the environment and everything built
+	rm -rf $(VENV) build dist site out src/*.egg-info
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.developer: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,52 @@
+"""What the command line shows: a bar while a loop runs, one line when something is wrong.
+
+Progress goes to standard error, results to standard output, so that output can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from scumble.core.events import Loop
+
+Result = TypeVar("Result")
+
+
+def follow(loop: Loop[Result]) -> Result:
+    """Run `loop` to its end with a progress bar, one row a stage, and return its result."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(
+        *columns, TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True)
+    ) as bars:
+        tasks: dict[str, Any] = {}
+        while True:
+            try:
+                event = next(loop)
+            except StopIteration as stop:
+                return stop.value
+            if event.stage not in tasks:
+                tasks[event.stage] = bars.add_task(event.stage, note="")
+            note = "" if event.loss is None else f"loss {event.loss:.4f}"
+            bars.update(tasks[event.stage], completed=event.step, total=event.total, note=note)
+
+
+def say(text: str) -> None:
+    """A line for a person, on standard error."""
+    print(text, file=sys.stderr)
+
+
+def give(result: Mapping[str, Any], *, as_json: bool, text: str) -> None:
+    """The result of a command, on standard output: JSON, or `text` for people."""
+    print(json.dumps(result, ensure_ascii=False) if as_json else text)

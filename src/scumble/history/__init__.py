@@ -1,0 +1,1 @@
+"""Where outputs come from: recipes in and out of files."""
