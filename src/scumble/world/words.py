@@ -10,6 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
+from scumble.world.phrases import (
+    EFFECT_PHRASES,
+    MATERIAL_PHRASES,
+    PLACE_PHRASES,
+    PLURALS,
+    RELATION_PHRASES,
+    SPELLINGS,
+    STYLE_NAMES,
+    STYLE_PREFIXES,
+    TIME_PHRASES,
+    VIEW_PHRASES,
+)
 from scumble.world.sampling import SUPPORTS, dice, pick
 from scumble.world.scene import (
     ACCESSORIES,
@@ -28,72 +40,6 @@ from scumble.world.scene import (
 
 SPELLED_SHARE = 0.05
 """Share of the captions with a meaningless spelled word before the noun, so that rare tokens are trained."""
-
-PLURALS = {kind: f"{kind}s" for kind in KINDS} | {"fish": "fish", "cactus": "cactuses", "snowman": "snowmen"}
-"""Plural noun of each kind."""
-
-STYLE_PREFIXES: dict[str, tuple[str, ...]] = {
-    "photo": ("a photo of", "a photo of", "a photograph of", "a good photo of", "a nice photo of"),
-    "pencil sketch": ("a pencil sketch of", "a pencil drawing of"),
-    "watercolour": ("a watercolour of", "a watercolour painting of", "a watercolor of"),
-    "oil painting": ("an oil painting of", "an oil painting of", "an oil painting showing"),
-    "cartoon": ("a cartoon of", "a cartoon drawing of"),
-    "pixel art": ("pixel art of", "a pixel art picture of"),
-    "blueprint": ("a blueprint of", "a blueprint drawing of"),
-}
-STYLE_NAMES: dict[str, str] = {
-    "photo": "a photo",
-    "pencil sketch": "a pencil sketch",
-    "watercolour": "a watercolour",
-    "oil painting": "an oil painting",
-    "cartoon": "a cartoon",
-    "pixel art": "pixel art",
-    "blueprint": "a blueprint",
-}
-"""Styles as nouns with their articles: "as a pencil sketch"."""
-
-PLACE_PHRASES: dict[str, tuple[str, ...]] = {
-    "grass": ("on the grass", "on grass", "in a meadow"),
-    "beach": ("on the beach", "on a beach", "at the beach"),
-    "desert": ("in the desert", "in a desert"),
-    "snow": ("in the snow", "on snow"),
-    "studio": ("in a studio", "in the studio"),
-    "moon": ("on the moon", "on the surface of the moon"),
-    "table": ("on a table", "on a wooden table", "on the table"),
-    "green screen": ("on a green screen", "in front of a green screen"),
-}
-TIME_PHRASES: dict[str, tuple[str, ...]] = {
-    "day": ("by day", "in daylight", "during the day"),
-    "sunset": ("at sunset", "at sunset", "at dusk"),
-    "night": ("at night", "at night", "by night", "in the dark"),
-}
-VIEW_PHRASES: dict[str, tuple[str, ...]] = {
-    "front": ("seen from the front", "from the front", "front view"),
-    "side": ("seen from the side", "from the side", "side view"),
-    "back": ("seen from behind", "from behind", "seen from the back"),
-    "above": ("seen from above", "from above", "top view"),
-}
-RELATION_PHRASES: dict[str, tuple[str, ...]] = {
-    "next to": ("next to", "next to", "beside"),
-    "in front of": ("in front of",),
-    "on top of": ("on top of", "on top of", "on"),
-}
-MATERIAL_PHRASES: dict[str, str] = {
-    "metal": "made of metal",
-    "wooden": "made of wood",
-    "striped": "with stripes",
-    "dotted": "with dots",
-    "checkered": "with a checkered pattern",
-}
-"""Materials said after the noun; `shiny` and `matte` are only said before it."""
-
-EFFECT_PHRASES: dict[str, str] = {
-    "snow-capped": "capped with snow",
-    "glowing": "that glows",
-    "smoking": "giving off smoke",
-}
-SPELLINGS = {"grey": "gray"}
-"""Other spellings of colours, used now and then."""
 
 _CONSONANTS = "bcdfghjklmnpqrstvwxyz"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
