@@ -180,3 +180,19 @@ VIEW_NAMES = {
     "back": "from behind",
     "above": "from above",
 }
+
+TABLES: tuple[dict[str, tuple[str, ...]], ...] = (
+    STYLE_PREFIXES,
+    PLACE_PHRASES,
+    TIME_PHRASES,
+    VIEW_PHRASES,
+    RELATION_PHRASES,
+    EDIT_TEXTS,
+    MATERIAL_TEXTS,
+    EFFECT_TEXTS,
+    EFFECT_REMOVALS,
+    SIZE_TEXTS,
+    ADDITION_TEXTS,
+    TIME_NAMES,
+)
+"""All tables of several wordings."""

@@ -59,6 +59,16 @@ class Subject:
         """Whether it has a mark, which makes it new to any model of this world."""
         return self.thing.look.mark is not None
 
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """The five pictures that it is learnt from: photos in as many places, mostly from the front."""
+        return _scenes(self)
+
+    @property
+    def prompts(self) -> tuple[SubjectPrompt, ...]:
+        """Twenty prompts: places and times, accessories (or effects for what wears none), styles, properties."""
+        return _prompts(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectPrompt:
@@ -66,7 +76,7 @@ class SubjectPrompt:
 
     kind: str
     """`recontextualisation`, `accessory`, `effect`, `style` or `property`."""
-    template: str
+    text: str
     """With `{}` for the noun, or a learnt word and the noun, without article: "a photo of a {} ..."."""
     expected: Mapping[str, str]
     """The labels (`words.describe`) that the prompt itself asks for."""
@@ -133,8 +143,7 @@ TUNING_SUBJECTS = tuple(_subject(i, TUNING_SEEDS, row) for i, row in enumerate(_
 """What presets are tuned on: 4 subjects without a mark, then 4 with one."""
 
 
-def pictures(subject: Subject) -> tuple[Scene, ...]:
-    """The five pictures that the subject is learnt from: photos in as many places, mostly from the front."""
+def _scenes(subject: Subject) -> tuple[Scene, ...]:
     settings = zip(
         ("front", "front", "side", "above", "front"),
         ("day", "day", "day", "sunset", "night"),
@@ -147,8 +156,7 @@ def pictures(subject: Subject) -> tuple[Scene, ...]:
     )
 
 
-def prompts(subject: Subject) -> tuple[SubjectPrompt, ...]:
-    """Twenty prompts: places and times, accessories (or effects for what wears none), styles, properties."""
+def _prompts(subject: Subject) -> tuple[SubjectPrompt, ...]:
     rng = dice(subject.first_seed, "prompts")
     worn = _accessories(rng) if subject.noun in WEARERS else _effects(rng)
     wishes = [*_contexts(), *worn, *_styles(rng), *_properties(subject, rng)]
@@ -244,7 +252,7 @@ def _fulfil(subject: Subject, wish: _Wish, place: str, index: int) -> SubjectPro
         style=wish.style,
         seed=subject.first_seed + PICTURES + index,
     )
-    return SubjectPrompt(kind=wish.kind, template=" ".join(words), expected=expected, scene=scene)
+    return SubjectPrompt(kind=wish.kind, text=" ".join(words), expected=expected, scene=scene)
 
 
 def _places(subject: Subject, purpose: str) -> Iterator[str]:

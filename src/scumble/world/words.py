@@ -7,9 +7,11 @@ seen from the front. Colours are left out in styles that have none.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
+from scumble.world import phrases as phrasebook
 from scumble.world.phrases import (
     EFFECT_PHRASES,
     MATERIAL_PHRASES,
@@ -27,7 +29,9 @@ from scumble.world.scene import (
     ACCESSORIES,
     COLOURLESS_STYLES,
     COLOURS,
+    EFFECTS,
     KINDS,
+    MATERIALS,
     PLACES,
     RELATIONS,
     SIZES,
@@ -121,14 +125,14 @@ def spelled_word(seed: int) -> str:
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """Every word that captions are made of, sorted; the spelled ones aside."""
-    tables = (STYLE_PREFIXES, PLACE_PHRASES, TIME_PHRASES, VIEW_PHRASES, RELATION_PHRASES)
-    phrases = [phrase for table in tables for choices in table.values() for phrase in choices]
+    """Every word that captions and instructions are made of, sorted; the spelled ones aside."""
+    phrases = [phrase for table in phrasebook.TABLES for choices in table.values() for phrase in choices]
     phrases += [*STYLE_NAMES.values(), *MATERIAL_PHRASES.values(), *EFFECT_PHRASES.values()]
-    phrases += [*COLOURS, *SPELLINGS.values(), *KINDS, *PLURALS.values(), *ACCESSORIES, *SIZES]
-    phrases += ["an", "my", "one", "wearing", "with", "its", "in the style of", "as", "picture"]
-    phrases += ["matte", "shiny", "metal", "wooden", "striped", "dotted", "checkered", *EFFECT_PHRASES]
-    return tuple(sorted({word for phrase in phrases for word in phrase.split()}))
+    phrases += [*COLOURS, *SPELLINGS.values(), *KINDS, *PLURALS.values(), *ACCESSORIES, *SIZES, *MATERIALS]
+    phrases += [*EFFECTS, "an", "my", "one", "wearing", "with", "a picture of", "in the style of", "as"]
+    phrases += ["it", "its", "them", "their"]
+    words = {word for phrase in phrases for word in re.sub(r"\{\w+\}", " ", phrase).split()}
+    return tuple(sorted(words))
 
 
 def with_article(phrase: str) -> str:
