@@ -1,17 +1,17 @@
 """The error tree. Every error a person can cause carries one sentence and, where there is one, the remedy.
 
-    ScumbleError                 exit status 1
-    ├── InputError               exit status 2: what was asked for cannot be done as asked
-    │   ├── ConfigError          a setting is unknown, of the wrong type or out of range
-    │   ├── ImageError           an image file or array cannot be used
-    │   ├── PromptError          a prompt cannot be used
-    │   ├── ModelError           a model cannot be found, read or is of a family not supported
-    │   └── WeightsError         learnt weights cannot be read, or cannot be used together
-    ├── ResourceError            the machine ran out of something
-    │   ├── OutOfMemoryError
-    │   └── DiskFullError
-    ├── NumericError             a computation gave NaN or infinity
-    └── MissingExtraError        an optional dependency is not installed
+ScumbleError                 exit status 1
+├── InputError               exit status 2: what was asked for cannot be done as asked
+│   ├── ConfigError          a setting is unknown, of the wrong type or out of range
+│   ├── ImageError           an image file or array cannot be used
+│   ├── PromptError          a prompt cannot be used
+│   ├── ModelError           a model cannot be found, read or is of a family not supported
+│   └── WeightsError         learnt weights cannot be read, or cannot be used together
+├── ResourceError            the machine ran out of something
+│   ├── OutOfMemoryError
+│   └── DiskFullError
+├── NumericError             a computation gave NaN or infinity
+└── MissingExtraError        an optional dependency is not installed
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = [
 class ScumbleError(Exception):
     """Base of every error raised on purpose.
 
-    `message` is one sentence with the offending value in it; `remedy`, when there is one, is one sentence that
-    says what to do instead. `exit_status` is what the command line exits with.
+    `message` is one sentence with the offending value in it; `remedy`, when there is one, is one sentence
+    that says what to do instead. `exit_status` is what the command line exits with.
     """
 
     exit_status = 1

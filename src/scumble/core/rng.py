@@ -30,7 +30,7 @@ def derive(seed: int, *purpose: str | int) -> int:
     """
     digest = blake2b(digest_size=8, person=b"scumble rng")
     for part in (_checked(seed), *purpose):
-        text = str(part).encode()
+        text = str(part).encode(errors="surrogatepass")
         digest.update(b"%c%d:" % (b"i" if isinstance(part, int) else b"s", len(text)))
         digest.update(text)
     return int.from_bytes(digest.digest(), "big") >> 1
