@@ -1,0 +1,226 @@
+"""From scenes to bodies: applies looks, colours, sizes and relations, and gathers everything in tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from scumble.world import materials
+from scumble.world.kinds import Kind
+from scumble.world.materials import EMISSION, FINISHES, FIXED, PATTERNS, linear
+from scumble.world.scene import COLOURS, SIZES, Look, Thing
+from scumble.world.solid import Part, Solid, Vec3, extent, ordered, pack
+from scumble.world.things import THINGS
+
+AXES: tuple[Vec3, ...] = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A thing with its look applied, in its own frame: feet at y = 0, front towards +z."""
+
+    parts: tuple[Part, ...]
+    blend: float
+    low: Vec3
+    """Least x, y and z."""
+    high: Vec3
+    """Greatest x, y and z."""
+    mark: Vec3
+
+
+def _scaled(at: Vec3, by: Vec3) -> Vec3:
+    return (at[0] * by[0], at[1] * by[1], at[2] * by[2])
+
+
+def _moved(at: Vec3, by: Vec3) -> Vec3:
+    return (at[0] + by[0], at[1] + by[1], at[2] + by[2])
+
+
+def anchor(at: Vec3, group: str, kind: Kind, look: Look) -> Vec3:
+    """Where a point of the table's frame lies once the look is applied."""
+    wide = 1.0 / math.sqrt(look.stretch)
+    body = (wide, look.stretch, wide)
+    if group == "body":
+        return _scaled(at, body)
+    away = _moved(at, _scaled(kind.pivot, (-1.0, -1.0, -1.0)))
+    return _moved(_scaled(kind.pivot, body), _scaled(away, (look.head, look.head, look.head)))
+
+
+def _looked(part: Part, kind: Kind, look: Look) -> Part:
+    grow = look.limbs if part.limb else 1.0
+    if part.group == "head":
+        size = _scaled(part.size, (look.head * grow,) * 3)
+    else:
+        wide = 1.0 / math.sqrt(look.stretch)
+        by = (wide, look.stretch, wide) if part.turn == (0, 0, 0) else (1.0, 1.0, 1.0)
+        if part.shape == "cylinder" or part.shape == "capsule":
+            by = (wide, look.stretch, 1.0) if part.turn == (0, 0, 0) else by
+        elif part.shape == "torus":
+            by = (wide, 1.0, 1.0)
+        size = _scaled(part.size, _scaled(by, (grow, grow, grow)))
+    hard = part.hard or kind.blend == 0.0
+    return replace(part, at=anchor(part.at, part.group, kind, look), size=size, hard=hard)
+
+
+def shape(kind: Kind, look: Look, worn: Sequence[Part] = ()) -> Shape:
+    """The kind with `look` and what it wears, put down so that its lowest point is at y = 0."""
+    parts = [_looked(p, kind, look) for p in kind.parts]
+    floor = -max(extent(p, (0, -1, 0)) for p in parts if not p.cut)
+    drop = (0.0, -floor, 0.0)
+    whole = [replace(p, at=_moved(p.at, drop)) for p in (*parts, *worn)]
+    reach = [max(extent(p, axis) for p in whole if not p.cut) for axis in AXES]
+    mark = anchor((*kind.mark, 0.0), kind.mark_on, kind, look)
+    return Shape(
+        tuple(ordered(whole)),
+        kind.blend,
+        (-reach[1], -reach[3], -reach[5]),
+        (reach[0], reach[2], reach[4]),
+        _moved(mark, drop),
+    )
+
+
+PAINT = 9
+"""Columns of a part's paint: linear red, green, blue; share of the pattern; emission; specular, gloss, mirror; metal."""
+
+
+def paint(part: Part, thing: Thing, second: str) -> list[float]:
+    """A part's row of paint."""
+    if part.slot in FIXED:
+        finish = FINISHES["fixed"]
+        return [
+            *linear(FIXED[part.slot]),
+            0.0,
+            EMISSION.get(part.slot, 0.0),
+            finish.specular,
+            finish.gloss,
+            finish.mirror,
+            0.0,
+        ]
+    finish = FINISHES[thing.material]
+    if part.slot == "wear":
+        finish = FINISHES["fixed"]
+        return [
+            *linear(COLOURS[thing.accessory_colour]),
+            0.0,
+            0.0,
+            finish.specular,
+            finish.gloss,
+            finish.mirror,
+            0.0,
+        ]
+    colour = COLOURS[thing.colour if part.slot == "main" else second]
+    metal = 1.0 if thing.material == "metal" else 0.0
+    pattern = 1.0 if part.slot == "main" else 0.0
+    return [*linear(colour), pattern, 0.0, finish.specular, finish.gloss, finish.mirror, metal]
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """The T things of a chunk of S scenes as tensors. A body's frame is the world's, moved, turned about y and scaled."""
+
+    scene: Tensor
+    """(T,) which scene each belongs to."""
+    thing: Tensor
+    """(T,) which of its scene's things it is."""
+    solid: Solid
+    paint: Tensor
+    """(T, M, 9) see `PAINT`."""
+    at: Tensor
+    """(T, 3) where its feet stand."""
+    turn: Tensor
+    """(T, 3, 3) takes the body's directions to the world's."""
+    scale: Tensor
+    """(T,)"""
+    centre: Tensor
+    """(T, 3) of the bounding sphere, in the body's frame."""
+    radius: Tensor
+    """(T,) of the bounding sphere, in the body's frame."""
+    pattern: Tensor
+    """(T,) see `materials.PATTERNS`."""
+    pattern_colour: Tensor
+    """(T, 3) linear."""
+    grain: Tensor
+    """(T,) size of the pattern."""
+
+    def local(self, points: Tensor) -> Tensor:
+        """World points (T, 3, N) in the bodies' frames."""
+        return self.turn.transpose(1, 2) @ (points - self.at[..., None]) / self.scale[:, None, None]
+
+    def local_directions(self, directions: Tensor) -> Tensor:
+        """World directions (T, 3, N) in the bodies' frames; lengths stay."""
+        return self.turn.transpose(1, 2) @ directions
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A thing with its shape and where it stands."""
+
+    scene: int
+    index: int
+    thing: Thing
+    shape: Shape
+    at: Vec3
+    yaw: float
+    scale: float
+
+
+def turn_about_y(degrees: float) -> list[list[float]]:
+    """Rotation that takes +z towards +x by `degrees`."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return [[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]]
+
+
+def gather(placed: Sequence[Placed], device: torch.device) -> Bodies:
+    """Tensors of all bodies of a chunk."""
+    shapes = [p.shape for p in placed]
+    solid, columns = pack([s.parts for s in shapes], [s.blend for s in shapes])
+    width = solid.absent.shape[1]
+    paints = torch.zeros(len(placed), width, PAINT)
+    patterned: list[str] = []
+    for row, p in enumerate(placed):
+        kind = THINGS[p.thing.kind]
+        second = materials.second_colour(p.thing.colour, p.thing.look.second_colour, kind.second)
+        patterned.append(materials.pattern_colour(p.thing.colour, second))
+        paints[row, columns[row]] = torch.tensor([paint(q, p.thing, second) for q in p.shape.parts])
+    low = torch.tensor([s.low for s in shapes])
+    high = torch.tensor([s.high for s in shapes])
+    bodies = Bodies(
+        scene=torch.tensor([p.scene for p in placed]),
+        thing=torch.tensor([p.index for p in placed]),
+        solid=solid,
+        paint=paints,
+        at=torch.tensor([p.at for p in placed]),
+        turn=torch.tensor([turn_about_y(p.yaw) for p in placed]),
+        scale=torch.tensor([p.scale for p in placed]),
+        centre=(low + high) / 2,
+        radius=(high - low).square().sum(1).sqrt() / 2 + 0.01,
+        pattern=torch.tensor([PATTERNS[p.thing.material] for p in placed]),
+        pattern_colour=torch.tensor([linear(COLOURS[name]) for name in patterned]),
+        grain=torch.tensor([THINGS[p.thing.kind].grain for p in placed]),
+    )
+    return moved_to(bodies, device)
+
+
+def moved_to(bodies: Bodies, device: torch.device) -> Bodies:
+    """The same bodies on a device."""
+    if device.type == "cpu":
+        return bodies
+    fields = {name: getattr(bodies, name) for name in bodies.__dataclass_fields__ if name != "solid"}
+    solid = replace(
+        bodies.solid,
+        **{
+            name: getattr(bodies.solid, name).to(device)
+            for name in bodies.solid.__dataclass_fields__
+            if not name.startswith("has")
+        },
+    )
+    return Bodies(solid=solid, **{name: value.to(device) for name, value in fields.items()})
+
+
+def scale_of(thing: Thing) -> float:
+    """Relative size of a thing."""
+    return SIZES[thing.size]

@@ -1,0 +1,108 @@
+"""Rays against bodies: where they hit (sphere tracing, Hart 1996), which way the surface faces, what lies in shadow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scumble.world.solid import Solid, distances, union
+
+MISS = 1e4
+"""Ray length of a miss."""
+
+
+def compact(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns where `mask` (T, N) holds, (T, n) padded with any column, and which of them are not padding (T, n)."""
+    if mask.shape[0] == 1:
+        index = mask[0].nonzero()[:, 0][None]
+        return index, torch.ones_like(index, dtype=torch.bool)
+    counts = mask.sum(1)
+    n = int(counts.max())
+    index = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :n]
+    return index, torch.arange(n, device=mask.device) < counts[:, None]
+
+
+def take(values: Tensor, index: Tensor) -> Tensor:
+    """Columns `index` (T, n) of (T, N) or (T, C, N)."""
+    if values.shape[0] == 1:
+        return values[..., index[0]]
+    if values.dim() == 2:
+        return values.gather(1, index)
+    return values.gather(2, index[:, None].expand(-1, values.shape[1], -1))
+
+
+def put(values: Tensor, index: Tensor, valid: Tensor, new: Tensor) -> Tensor:
+    """`values` (T, N) or (T, C, N) with `new` written at the valid columns."""
+    kept = take(values, index)
+    mask = valid if values.dim() == 2 else valid[:, None]
+    if values.shape[0] == 1:
+        values[..., index[0]] = torch.where(mask, new, kept)
+        return values
+    # padding points at columns that are not selected, each once, so that writing back what stands there is safe
+    where = index if values.dim() == 2 else index[:, None].expand(-1, values.shape[1], -1)
+    return values.scatter(values.dim() - 1, where, torch.where(mask, new, kept))
+
+
+def sphere(centre: Tensor, radius: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays enter and leave spheres: centre (T, 3), radius (T,), origin (T, 3, 1 or N), direction (T, 3, N) unit
+    -> near, far (T, N); near is at least 0, and far < near where a ray misses."""
+    away = origin - centre[..., None]
+    b = (away * direction).sum(1)
+    c = away.square().sum(1) - radius[:, None].square()
+    root = b.square() - c
+    half = root.clamp(min=0.0).sqrt()
+    far = torch.where(root > 0, -b + half, -1.0)
+    return (-b - half).clamp(min=0.0), far
+
+
+def trace(
+    solid: Solid, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, *, steps: int, width: float
+) -> Tensor:
+    """Lengths (T, N) at which rays meet the solid, `MISS` where they do not; a hit is closer than `width` times length."""
+    length, found = near.clone(), torch.full_like(near, MISS)
+    index, alive = compact(far > near)
+    for step in range(steps):
+        if index.shape[1] == 0:
+            break
+        at = take(length, index)
+        rays = take(direction, index)
+        limit = take(far, index)
+        for _ in range(3):
+            distance = union(solid, distances(solid, origin + rays * at[:, None]))
+            hit = distance < width * at
+            at = torch.where(hit, at, at + distance * 0.97)
+        length = put(length, index, alive, at)
+        hit = hit & alive
+        found = put(found, index, hit, at)
+        keep = alive & ~hit & (at < limit)
+        if step + 1 < steps:
+            narrow, alive = compact(keep)
+            index = index.gather(1, narrow)
+    return found
+
+
+def normals(field: Callable[[Tensor], Tensor], points: Tensor, step: float) -> Tensor:
+    """Unit gradients (T, 3, N) of a distance field at points (T, 3, N), from the corners of a tetrahedron."""
+    total = torch.zeros_like(points)
+    for corner in ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0)):
+        way = torch.tensor(corner, device=points.device)[None, :, None]
+        total = total + way * field(points + step * way)[:, None]
+    return total / total.square().sum(1, keepdim=True).sqrt().clamp(min=1e-9)
+
+
+def shadow(
+    solid: Solid, points: Tensor, light: Tensor, far: Tensor, *, start: float, steps: int, sharpness: float
+) -> Tensor:
+    """Share of the light (T, N) that reaches points (T, 3, N) from directions `light` (T, 3, 1): the soft shadow of
+    Quilez, the smallest of sharpness * distance / length along the way."""
+    length = torch.full_like(far, start)
+    share = torch.ones_like(far)
+    for _ in range(steps):
+        distance = union(solid, distances(solid, points + light * length[:, None]))
+        inside = length < far
+        share = torch.where(inside, torch.minimum(share, sharpness * distance / length), share)
+        length = length + distance.clamp(0.015, 0.16)
+    share = share.clamp(0.0, 1.0)
+    return share * share * (3.0 - 2.0 * share)

@@ -1,0 +1,353 @@
+"""Light on surfaces: what each ray of a stage sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scumble.world.build import Bodies
+from scumble.world.march import MISS, compact, normals, put, shadow, sphere, take, trace
+from scumble.world.places import GROUNDS, column, ground_colour, mix, sky_colour, smooth
+from scumble.world.solid import distances, union
+from scumble.world.stage import Stage
+
+STEPS = 16
+SHADOW_STEPS = 14
+GREEN_SCREEN = (0.0, 177.0 / 255.0, 64.0 / 255.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What N rays of each of S scenes see."""
+
+    colour: Tensor
+    """(S, 3, N) linear light, 1 for a white surface in full light."""
+    depth: Tensor
+    """(S, N) ray length; `MISS` for the sky."""
+    body: Tensor
+    """(S, N) 0 or 1 for the thing seen, -1 for ground and sky."""
+    normal: Tensor
+    """(S, 3, N) in the world."""
+
+
+def see(stage: Stage, rays: Tensor, pixel: float) -> Samples:
+    """What rays (S, 3, N) from the camera see; `pixel` is how far apart neighbouring rays are at length 1."""
+    lengths = torch.stack([_lengths(stage, layer, rays, pixel) for layer in stage.layers])  # (K, S, N)
+    nearest, body = lengths.min(0)
+    down = rays[:, 1]
+    flat = torch.where(down < -1e-4, -stage.camera.origin[:, 1:2] / down.clamp(max=-1e-4), MISS)
+    hit = (nearest < flat) & (nearest < MISS)
+    body = torch.where(hit, body, -1)
+    colour, normal = _surroundings(stage, rays, flat, hit, pixel)
+    for k, layer in enumerate(stage.layers):
+        colour, normal = _things(stage, layer, rays, nearest, body == k, colour, normal, pixel)
+    return Samples(colour, torch.where(hit, nearest, flat.clamp(max=MISS)), body, normal)
+
+
+def _lengths(stage: Stage, layer: Bodies, rays: Tensor, pixel: float) -> Tensor:
+    """Ray lengths (S, N) at which a layer's bodies are met."""
+    whole = len(layer.scene) == rays.shape[0]
+    own = rays if whole else rays[layer.scene]
+    origin = layer.local(stage.camera.origin[layer.scene][..., None])
+    direction = layer.local_directions(own)
+    near, far = sphere(layer.centre, layer.radius, origin, direction)
+    local = trace(layer.solid, origin, direction, near, far, steps=STEPS, width=0.35 * pixel)
+    length = torch.where(local < MISS, local * layer.scale[:, None], MISS)
+    if whole:
+        return length
+    return torch.full_like(rays[:, 0], MISS).index_copy(0, layer.scene, length)
+
+
+def lit(stage: Stage, points: Tensor, start: float) -> Tensor:
+    """Share of the sun (S, n) that reaches world points (S, 3, n)."""
+    share = torch.ones_like(points[:, 0])
+    for layer in stage.layers:
+        local = layer.local(points[layer.scene])
+        light = layer.local_directions(stage.light[layer.scene][..., None])
+        _, far = sphere(layer.centre, layer.radius, local, light.expand_as(local))
+        index, valid = compact(far > 0.0)
+        if index.shape[1] == 0:
+            continue
+        found = shadow(
+            layer.solid,
+            take(local, index),
+            light,
+            take(far, index),
+            start=start,
+            steps=SHADOW_STEPS,
+            sharpness=9.0,
+        )
+        one = put(torch.ones_like(far), index, valid, found)
+        share = share.index_copy(0, layer.scene, share[layer.scene] * one)
+    return share
+
+
+def nearness(stage: Stage, points: Tensor) -> Tensor:
+    """Distance (S, n) of ground points (S, 3, n) to the nearest body, at most 0.3."""
+    closest = torch.full_like(points[:, 0], 0.3)
+    for layer in stage.layers:
+        local = layer.local(points[layer.scene])
+        away = (local - layer.centre[..., None]).square().sum(1).sqrt() - layer.radius[:, None]
+        index, valid = compact(away < 0.3)
+        if index.shape[1] == 0:
+            continue
+        distance = union(layer.solid, distances(layer.solid, take(local, index))) * layer.scale[:, None]
+        one = put(torch.full_like(away, 0.3), index, valid, distance.clamp(0.0, 0.3))
+        closest = closest.index_copy(0, layer.scene, torch.minimum(closest[layer.scene], one))
+    return closest
+
+
+def _surroundings(
+    stage: Stage, rays: Tensor, flat: Tensor, hit: Tensor, pixel: float
+) -> tuple[Tensor, Tensor]:
+    """Colours and normals (S, 3, N) of ground and sky; anything where things are hit."""
+    normal = torch.zeros_like(rays)
+    if stage.place == "green screen":
+        green = column(GREEN_SCREEN, rays).expand_as(rays).clone()
+        return green, normal
+    colour = torch.zeros_like(rays)
+    ground = ~hit & (flat < 60.0)
+    if stage.place == "table":
+        ground &= stage.camera.origin[:, 2:3] + flat * rays[:, 2] > -2.3
+    index, valid = compact(~hit & ~ground)
+    if index.shape[1]:
+        colour = put(colour, index, valid, _sky(stage, take(rays, index)))
+    index, valid = compact(ground)
+    if index.shape[1]:
+        near = take(rays, index)
+        colour = put(colour, index, valid, _ground(stage, near, take(flat, index), pixel))
+        normal = put(
+            normal,
+            index,
+            valid,
+            torch.zeros_like(near) + torch.tensor([0.0, 1.0, 0.0], device=rays.device)[:, None],
+        )
+    return colour, normal
+
+
+def _sky(stage: Stage, rays: Tensor) -> Tensor:
+    if len(set(stage.times)) == 1:
+        return sky_colour(stage.place, stage.times[0], rays, stage.seed)
+    rows = [
+        sky_colour(stage.place, t, rays[i : i + 1], stage.seed[i : i + 1]) for i, t in enumerate(stage.times)
+    ]
+    return torch.cat(rows)
+
+
+def _ground(stage: Stage, rays: Tensor, length: Tensor, pixel: float) -> Tensor:
+    points = stage.camera.origin[..., None] + rays * length[:, None]
+    width = pixel * length / rays[:, 1].abs().clamp(min=0.03)
+    albedo, mirror = ground_colour(stage.place, points[:, 0], points[:, 2], width, stage.seed)
+    cosine = stage.light[:, 1:2]
+    share = lit(stage, points, 0.012)
+    close = nearness(stage, points)
+    ambient = 0.45 + 0.55 * smooth(-0.02, 0.26, close)
+    light = (
+        stage.sun[..., None] * (cosine * share)[:, None]
+        + (stage.sky + stage.fill * 0.6)[..., None] * ambient[:, None]
+    )
+    colour = albedo * light
+    back = rays * torch.tensor([1.0, -1.0, 1.0], device=rays.device)[:, None]
+    if GROUNDS[stage.place].kind == "sea":
+        colour = mix(colour, _sky(stage, back), mirror)
+    if GROUNDS[stage.place].kind == "studio":
+        return mix(colour, _sky(stage, rays), smooth(3.4, 7.0, length))
+    if GROUNDS[stage.place].kind == "table":
+        return colour
+    level = rays.clone()
+    level[:, 1] = 0.035
+    haze = _sky_low(stage, level)
+    fog = 1.0 - torch.exp(-(length / (16.0 if stage.place != "moon" else 40.0)).square())
+    return mix(colour, haze, fog)
+
+
+def _sky_low(stage: Stage, rays: Tensor) -> Tensor:
+    """The colour that distance fades to, (S, 3, 1)."""
+    from scumble.world.places import LIGHTS
+
+    rows: list[Tensor] = []
+    for time in stage.times:
+        light = LIGHTS[time]
+        hills = GROUNDS[stage.place].hills
+        haze = column(light.horizon, rays)
+        if hills is not None:
+            tint = [s * 0.62 + k + f for s, k, f in zip(light.sun, light.sky, light.fill, strict=True)]
+            near = column(hills[1], rays) * torch.tensor(tint, device=rays.device)[None, :, None]
+            haze = near * (0.84 if stage.place != "moon" else 1.0) + haze * (
+                0.16 if stage.place != "moon" else 0.0
+            )
+        rows.append(haze)
+    return torch.cat(rows)
+
+
+def _things(
+    stage: Stage,
+    layer: Bodies,
+    rays: Tensor,
+    length: Tensor,
+    mask: Tensor,
+    colour: Tensor,
+    normal: Tensor,
+    pixel: float,
+) -> tuple[Tensor, Tensor]:
+    """`colour` and `normal` with the pixels filled in where the layer's bodies are seen."""
+    index, valid = compact(mask[layer.scene])
+    if index.shape[1] == 0:
+        return colour, normal
+    seen = take(rays[layer.scene], index)
+    far = take(length[layer.scene], index)
+    points = stage.camera.origin[layer.scene][..., None] + seen * far[:, None]
+    local = layer.local(points)
+    solid = layer.solid
+    width = pixel * far / layer.scale[:, None]
+    field = normals(lambda p: union(solid, distances(solid, p)), local, 0.004)
+    paint = surface(layer, local, field, width)
+    world = layer.turn @ field
+    shaded = _light(stage, layer, points, local, world, field, seen, paint)
+    colour = colour.index_copy(0, layer.scene, put(colour[layer.scene], index, valid, shaded))
+    normal = normal.index_copy(0, layer.scene, put(normal[layer.scene], index, valid, world))
+    return colour, normal
+
+
+def surface(layer: Bodies, points: Tensor, field: Tensor, width: Tensor) -> Tensor:
+    """Paint (T, 9, n) at surface points, blended over a pixel where parts meet, patterns applied."""
+    solid = layer.solid
+    parts = distances(solid, points) + solid.absent[..., None] + 1e3 * (solid.cuts[..., None] == 0)
+    weights = torch.softmax(-parts / (0.45 * width[:, None]), dim=1)
+    paint = layer.paint.transpose(1, 2) @ weights
+    if not bool((layer.pattern > 0).any()):
+        return paint
+    share = pattern_share(layer, points, field, width) * paint[:, 3]
+    plain = mix(paint[:, :3], layer.pattern_colour[..., None].expand(-1, -1, share.shape[1]), share)
+    wood = _wood(points, paint[:, :3], paint[:, 3])
+    wooden = (layer.pattern == 1)[:, None, None]
+    return torch.cat([torch.where(wooden, wood, plain), paint[:, 3:]], dim=1)
+
+
+def _wood(points: Tensor, colour: Tensor, share: Tensor) -> Tensor:
+    x, y, z = points.unbind(1)
+    rings = ((x - 0.17).square() + (0.9 * z + 0.55 + 0.10 * torch.sin(y * 5.0)).square()).sqrt()
+    wave = torch.sin(rings * 78.0 + 1.3 * torch.sin(y * 7.0 + x * 3.0)) * 0.5 + 0.5
+    fine = torch.sin(rings * 260.0) * 0.5 + 0.5
+    dark = (0.55 * wave.square() + 0.12 * fine) * share
+    tan = column((0.72, 0.50, 0.28), points)
+    warm = mix(colour, tan, 0.16 * share)
+    return warm * (1.0 - dark)[:, None]
+
+
+def pattern_share(layer: Bodies, points: Tensor, field: Tensor, width: Tensor) -> Tensor:
+    """How much of the pattern's second colour shows, (T, n) in [0, 1]."""
+    size = layer.grain[:, None]
+    x, y, z = (points / size[:, None]).unbind(1)
+    soft = width / size
+    across = (y * 5.6 - (y * 5.6).floor() - 0.5).abs()
+    stripes = smooth(0.0, 1.0, (across - 0.25) / (soft * 5.6) + 0.5)
+    cell = 5.4
+    signs = [
+        torch.clamp(torch.sin(a * cell * 3.14159265 + b) / (soft * cell * 3.14159265), -1.0, 1.0)
+        for a, b in ((x, 1.5708), (y, 0.4), (z, 1.5708))
+    ]
+    checks = 0.5 + 0.5 * signs[0] * signs[1] * signs[2]
+    dots = _dots(torch.stack([x, y, z], dim=1), field, soft)
+    kind = layer.pattern[:, None]
+    return torch.where(kind == 2, stripes, torch.where(kind == 3, dots, torch.where(kind == 4, checks, 0.0)))
+
+
+def _dots(points: Tensor, field: Tensor, soft: Tensor) -> Tensor:
+    """Dots on the plane that the surface faces most."""
+    axis = field.abs().argmax(1, keepdim=True)
+    x, y, z = points.unbind(1)
+    u = torch.where(axis[:, 0] == 0, z, x) * 5.2
+    v = torch.where(axis[:, 0] == 1, z, y) * 5.2
+    row = v.floor()
+    u = u + 0.5 * (row - 2.0 * (row / 2.0).floor())
+    away = ((u - u.floor() - 0.5).square() + (v - row - 0.5).square()).sqrt()
+    return smooth(0.0, 1.0, (0.31 - away) / (soft * 5.2) + 0.5)
+
+
+def _light(
+    stage: Stage,
+    layer: Bodies,
+    points: Tensor,
+    local: Tensor,
+    world: Tensor,
+    field: Tensor,
+    seen: Tensor,
+    paint: Tensor,
+) -> Tensor:
+    """Light (T, 3, n) that leaves surface points towards the camera."""
+    rows = layer.scene
+    light = stage.light[rows][..., None]
+    sun, sky, fill = (c[rows][..., None] for c in (stage.sun, stage.sky, stage.fill))
+    cosine = (world * light).sum(1)
+    facing = -(world * seen).sum(1).clamp(max=0.0)
+    raised = points + world * 0.012
+    full = raised.new_zeros(stage.light.shape[0], 3, raised.shape[2]).index_copy(0, rows, raised)
+    share = lit(stage, full, 0.02)[rows] * smooth(-0.08, 0.12, cosine)
+    solid = layer.solid
+    close = union(solid, distances(solid, local + field * 0.09))
+    open_ = (0.42 + 0.58 * (close / 0.09)).clamp(0.25, 1.0) * (
+        0.62 + 0.38 * smooth(-0.02, 0.22, points[:, 1])
+    )
+    albedo, mirror, metal = paint[:, :3], paint[:, 7], paint[:, 8]
+    above = 0.5 + 0.5 * world[:, 1]
+    bounce = sky * 0.45 + sun * 0.22
+    ambient = (
+        sky * (above * open_)[:, None]
+        + bounce * ((1.0 - above) * open_)[:, None]
+        + fill * (0.4 + 0.6 * facing)[:, None]
+    )
+    diffuse = sun * (cosine.clamp(min=0.0) * share)[:, None] + ambient
+    half = light - seen
+    half = half / half.square().sum(1, keepdim=True).sqrt().clamp(min=1e-6)
+    bent = _bent(layer, local, world)
+    shine = paint[:, 5] * ((bent * half).sum(1).clamp(0.0, 1.0) + 1e-6).pow(paint[:, 6]) * share
+    tint = mix(torch.ones_like(albedo), albedo * 1.25, metal)
+    bright = (sun * 0.9 + fill)[:, :] * tint * shine[:, None]
+    result = (
+        albedo * diffuse * (1.0 - 0.85 * mirror * metal)[:, None]
+        + bright
+        + albedo * (paint[:, 4] * 1.6)[:, None]
+    )
+    if bool((paint[:, 7] > 0.0).any()):
+        result = result + _mirrored(stage, layer, local, bent, seen, tint, mirror, metal, facing, open_)
+    return result
+
+
+def _bent(layer: Bodies, local: Tensor, world: Tensor) -> Tensor:
+    """Normals bent away from the middle of the body, so that highlights and reflections run over flat faces too."""
+    out = layer.turn @ (local - layer.centre[..., None]) / layer.radius[:, None, None]
+    bent = world + 0.55 * out
+    return bent / bent.square().sum(1, keepdim=True).sqrt()
+
+
+def _mirrored(
+    stage: Stage,
+    layer: Bodies,
+    local: Tensor,
+    world: Tensor,
+    seen: Tensor,
+    tint: Tensor,
+    mirror: Tensor,
+    metal: Tensor,
+    facing: Tensor,
+    open_: Tensor,
+) -> Tensor:
+    """The surroundings in shiny surfaces: sky over ground, sharpened at the horizon."""
+    rows = layer.scene
+    bounced = seen - 2.0 * (world * seen).sum(1, keepdim=True) * world
+    sky = (stage.sky * 1.5 + stage.sun * 0.75)[rows][..., None]
+    ground = (stage.sky * 0.22 + stage.sun * 0.07)[rows][..., None]
+    up = bounced[:, 1]
+    band = smooth(-0.05, 0.04, up)
+    fall = 1.0 - 0.62 * smooth(0.02, 0.75, up) + 0.5 * smooth(0.62, 0.70, up) * smooth(0.95, 0.80, up)
+    streak = 1.0 + 0.10 * torch.sin(local[:, 1] * 170.0) * metal
+    around = (
+        ground * (1.0 + 0.9 * smooth(-0.2, -0.9, up))[:, None] * (1.0 - band)[:, None]
+        + sky * (band * fall)[:, None]
+    )
+    fresnel = (1.0 - facing).clamp(0.0, 1.0).pow(3.0) * smooth(0.0, 0.08, mirror) * 0.45
+    share = (mirror * (0.55 + 0.45 * metal) * streak + fresnel) * open_
+    return around * tint * share[:, None]
