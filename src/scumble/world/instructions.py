@@ -1,14 +1,13 @@
 """Edits in words: an instruction for a scene, and the exact scene it asks for.
 
 The scene after an edit differs from the one before in the named attribute only and shares its seed, so
-whatever the edit does not touch is drawn the same. `change_mask` is the exact region that may change.
+whatever the edit does not touch is drawn the same; `pairs` renders both and says where they may differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from scumble.core.errors import InputError
 from scumble.world.phrases import (
@@ -45,9 +44,6 @@ from scumble.world.scene import (
 )
 from scumble.world.splits import Split, is_held_out
 from scumble.world.words import accessory_phrase, describe, with_article
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ class Subject:
 
     @property
     def prompts(self) -> tuple[SubjectPrompt, ...]:
-        """Twenty prompts: places and times, accessories (or effects for what wears none), styles, properties."""
+        """Twenty prompts: places and times, accessories (effects for what wears none), styles, properties."""
         return _prompts(self)
 
 
