@@ -305,16 +305,15 @@ def instruct(
     InputError where none of the kinds can be done to the scene.
     """
     rng = dice(seed, "edit")
-    possible = [(kind, options) for kind in kinds if (options := _options(scene, kind, split))]
-    if not possible:
-        raise InputError(
-            f"None of these edits can be done to the scene: {', '.join(kinds)}.",
-            f"Choose among {', '.join(EDIT_KINDS)}.",
-        )
-    kind, options = pick(rng, possible)
-    option = pick(rng, options)
-    return Edit(
-        kind=kind, text=pick(rng, option.texts), before=scene, after=option.after, target=option.target
+    for kind in sorted(kinds, key=lambda _: rng.random()):  # the first possible one of a random order
+        options = _options(scene, kind, split)
+        if options:
+            option = pick(rng, options)
+            text = pick(rng, option.texts)
+            return Edit(kind=kind, text=text, before=scene, after=option.after, target=option.target)
+    raise InputError(
+        f"None of these edits can be done to the scene: {', '.join(kinds)}.",
+        f"Choose among {', '.join(EDIT_KINDS)}.",
     )
 
 
