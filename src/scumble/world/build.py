@@ -135,10 +135,10 @@ class Bodies:
     """(T, 3, 3) takes the body's directions to the world's."""
     scale: Tensor
     """(T,)"""
-    centre: Tensor
-    """(T, 3) of the bounding sphere, in the body's frame."""
-    radius: Tensor
-    """(T,) of the bounding sphere, in the body's frame."""
+    low: Tensor
+    """(T, 3) least corner of the bounding box, in the body's frame."""
+    high: Tensor
+    """(T, 3) greatest corner of the bounding box, in the body's frame."""
     pattern: Tensor
     """(T,) see `materials.PATTERNS`."""
     pattern_colour: Tensor
@@ -186,8 +186,6 @@ def gather(placed: Sequence[Placed], device: torch.device) -> Bodies:
         second = materials.second_colour(p.thing.colour, p.thing.look.second_colour, kind.second)
         patterned.append(materials.pattern_colour(p.thing.colour, second))
         paints[row, columns[row]] = torch.tensor([paint(q, p.thing, second) for q in p.shape.parts])
-    low = torch.tensor([s.low for s in shapes])
-    high = torch.tensor([s.high for s in shapes])
     bodies = Bodies(
         scene=torch.tensor([p.scene for p in placed]),
         thing=torch.tensor([p.index for p in placed]),
@@ -196,8 +194,8 @@ def gather(placed: Sequence[Placed], device: torch.device) -> Bodies:
         at=torch.tensor([p.at for p in placed]),
         turn=torch.tensor([turn_about_y(p.yaw) for p in placed]),
         scale=torch.tensor([p.scale for p in placed]),
-        centre=(low + high) / 2,
-        radius=(high - low).square().sum(1).sqrt() / 2 + 0.01,
+        low=torch.tensor([s.low for s in shapes]) - 0.01,
+        high=torch.tensor([s.high for s in shapes]) + 0.01,
         pattern=torch.tensor([PATTERNS[p.thing.material] for p in placed]),
         pattern_colour=torch.tensor([linear(COLOURS[name]) for name in patterned]),
         grain=torch.tensor([THINGS[p.thing.kind].grain for p in placed]),

@@ -11,6 +11,8 @@ from scumble.world.solid import Solid, distances, union
 
 MISS = 1e4
 """Ray length of a miss."""
+SHARPNESS = 9.0
+"""Of shadows: 1 / the tangent of the angle that the light is wide."""
 
 
 def compact(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,16 +47,13 @@ def put(values: Tensor, index: Tensor, valid: Tensor, new: Tensor) -> Tensor:
     return values.scatter(values.dim() - 1, where, torch.where(mask, new, kept))
 
 
-def sphere(centre: Tensor, radius: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays enter and leave spheres: centre (T, 3), radius (T,), origin (T, 3, 1 or N), direction (T, 3, N) unit
+def box(low: Tensor, high: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays enter and leave boxes along the axes: low, high (T, 3), origin and direction (T, 3, N or 1)
     -> near, far (T, N); near is at least 0, and far < near where a ray misses."""
-    away = origin - centre[..., None]
-    b = (away * direction).sum(1)
-    c = away.square().sum(1) - radius[:, None].square()
-    root = b.square() - c
-    half = root.clamp(min=0.0).sqrt()
-    far = torch.where(root > 0, -b + half, -1.0)
-    return (-b - half).clamp(min=0.0), far
+    inverse = 1.0 / torch.where(direction.abs() < 1e-7, 1e-7, direction)
+    one, two = (low[..., None] - origin) * inverse, (high[..., None] - origin) * inverse
+    near = torch.minimum(one, two).amax(1).clamp(min=0.0)
+    return near, torch.maximum(one, two).amin(1)
 
 
 def trace(
@@ -92,17 +91,23 @@ def normals(field: Callable[[Tensor], Tensor], points: Tensor, step: float) -> T
     return total / total.square().sum(1, keepdim=True).sqrt().clamp(min=1e-9)
 
 
-def shadow(
-    solid: Solid, points: Tensor, light: Tensor, far: Tensor, *, start: float, steps: int, sharpness: float
-) -> Tensor:
+def shadow(solid: Solid, points: Tensor, light: Tensor, near: Tensor, far: Tensor, *, start: float, steps: int) -> Tensor:
     """Share of the light (T, N) that reaches points (T, 3, N) from directions `light` (T, 3, 1): the soft shadow of
-    Quilez, the smallest of sharpness * distance / length along the way."""
-    length = torch.full_like(far, start)
+    Quilez, the smallest of sharpness * distance / length along the way from `near` to `far`."""
+    length = near.clamp(min=start)
     share = torch.ones_like(far)
-    for _ in range(steps):
-        distance = union(solid, distances(solid, points + light * length[:, None]))
-        inside = length < far
-        share = torch.where(inside, torch.minimum(share, sharpness * distance / length), share)
-        length = length + distance.clamp(0.015, 0.16)
+    index, alive = compact(length < far)
+    for step in range(steps):
+        if index.shape[1] == 0:
+            break
+        at, least, limit, base = (take(v, index) for v in (length, share, far, points))
+        for _ in range(3):
+            distance = union(solid, distances(solid, base + light * at[:, None]))
+            least = torch.where(at < limit, torch.minimum(least, SHARPNESS * distance / at), least)
+            at = at + distance.clamp(0.015, 0.2)
+        length, share = put(length, index, alive, at), put(share, index, alive, least)
+        if step + 1 < steps:
+            narrow, kept = compact(alive & (at < limit) & (least > 0.0))
+            index, alive = index.gather(1, narrow), kept & alive.gather(1, narrow)
     share = share.clamp(0.0, 1.0)
     return share * share * (3.0 - 2.0 * share)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from scumble.world.build import Bodies
-from scumble.world.march import MISS, compact, normals, put, shadow, sphere, take, trace
+from scumble.world.march import MISS, box, compact, normals, put, shadow, take, trace
 from scumble.world.places import GROUNDS, column, ground_colour, mix, sky_colour, smooth
 from scumble.world.solid import distances, union
 from scumble.world.stage import Stage
 
-STEPS = 16
-SHADOW_STEPS = 14
+STEPS = 12
+SHADOW_STEPS = 5
 GREEN_SCREEN = (0.0, 177.0 / 255.0, 64.0 / 255.0)
 
 
@@ -32,9 +32,10 @@ class Samples:
     """(S, 3, N) in the world."""
 
 
-def see(stage: Stage, rays: Tensor, pixel: float) -> Samples:
-    """What rays (S, 3, N) from the camera see; `pixel` is how far apart neighbouring rays are at length 1."""
-    lengths = torch.stack([_lengths(stage, layer, rays, pixel) for layer in stage.layers])  # (K, S, N)
+def see(stage: Stage, rays: Tensor, pixel: float, since: Tensor | None = None) -> Samples:
+    """What rays (S, 3, N) from the camera see; `pixel` is how far apart neighbouring rays are at length 1,
+    `since` (S, N) a length before which they meet nothing."""
+    lengths = torch.stack([_lengths(stage, layer, rays, pixel, since) for layer in stage.layers])  # (K, S, N)
     nearest, body = lengths.min(0)
     down = rays[:, 1]
     flat = torch.where(down < -1e-4, -stage.camera.origin[:, 1:2] / down.clamp(max=-1e-4), MISS)
@@ -46,13 +47,15 @@ def see(stage: Stage, rays: Tensor, pixel: float) -> Samples:
     return Samples(colour, torch.where(hit, nearest, flat.clamp(max=MISS)), body, normal)
 
 
-def _lengths(stage: Stage, layer: Bodies, rays: Tensor, pixel: float) -> Tensor:
+def _lengths(stage: Stage, layer: Bodies, rays: Tensor, pixel: float, since: Tensor | None) -> Tensor:
     """Ray lengths (S, N) at which a layer's bodies are met."""
     whole = len(layer.scene) == rays.shape[0]
     own = rays if whole else rays[layer.scene]
     origin = layer.local(stage.camera.origin[layer.scene][..., None])
     direction = layer.local_directions(own)
-    near, far = sphere(layer.centre, layer.radius, origin, direction)
+    near, far = box(layer.low, layer.high, origin, direction)
+    if since is not None:
+        near = torch.maximum(near, since[layer.scene] / layer.scale[:, None])
     local = trace(layer.solid, origin, direction, near, far, steps=STEPS, width=0.35 * pixel)
     length = torch.where(local < MISS, local * layer.scale[:, None], MISS)
     if whole:
@@ -60,25 +63,18 @@ def _lengths(stage: Stage, layer: Bodies, rays: Tensor, pixel: float) -> Tensor:
     return torch.full_like(rays[:, 0], MISS).index_copy(0, layer.scene, length)
 
 
-def lit(stage: Stage, points: Tensor, start: float) -> Tensor:
-    """Share of the sun (S, n) that reaches world points (S, 3, n)."""
+def lit(stage: Stage, points: Tensor, start: float, wanted: Tensor | None = None) -> Tensor:
+    """Share of the sun (S, n) that reaches world points (S, 3, n), where `wanted` (S, n)."""
     share = torch.ones_like(points[:, 0])
     for layer in stage.layers:
         local = layer.local(points[layer.scene])
         light = layer.local_directions(stage.light[layer.scene][..., None])
-        _, far = sphere(layer.centre, layer.radius, local, light.expand_as(local))
-        index, valid = compact(far > 0.0)
+        near, far = box(layer.low, layer.high, local, light)
+        index, valid = compact((far > near) if wanted is None else (far > near) & wanted[layer.scene])
         if index.shape[1] == 0:
             continue
-        found = shadow(
-            layer.solid,
-            take(local, index),
-            light,
-            take(far, index),
-            start=start,
-            steps=SHADOW_STEPS,
-            sharpness=9.0,
-        )
+        base = take(local, index)
+        found = shadow(layer.solid, base, light, take(near, index), take(far, index), start=start, steps=SHADOW_STEPS)
         one = put(torch.ones_like(far), index, valid, found)
         share = share.index_copy(0, layer.scene, share[layer.scene] * one)
     return share
@@ -89,7 +85,8 @@ def nearness(stage: Stage, points: Tensor) -> Tensor:
     closest = torch.full_like(points[:, 0], 0.3)
     for layer in stage.layers:
         local = layer.local(points[layer.scene])
-        away = (local - layer.centre[..., None]).square().sum(1).sqrt() - layer.radius[:, None]
+        past = torch.maximum(layer.low[..., None] - local, local - layer.high[..., None]).clamp(min=0.0)
+        away = past.square().sum(1).sqrt()
         index, valid = compact(away < 0.3)
         if index.shape[1] == 0:
             continue
@@ -285,7 +282,8 @@ def _light(
     facing = -(world * seen).sum(1).clamp(max=0.0)
     raised = points + world * 0.012
     full = raised.new_zeros(stage.light.shape[0], 3, raised.shape[2]).index_copy(0, rows, raised)
-    share = lit(stage, full, 0.02)[rows] * smooth(-0.08, 0.12, cosine)
+    facing_sun = torch.zeros_like(full[:, 0], dtype=torch.bool).index_copy(0, rows, cosine > -0.08)
+    share = lit(stage, full, 0.02, facing_sun)[rows] * smooth(-0.08, 0.12, cosine)
     solid = layer.solid
     close = union(solid, distances(solid, local + field * 0.09))
     open_ = (0.42 + 0.58 * (close / 0.09)).clamp(0.25, 1.0) * (
@@ -318,7 +316,8 @@ def _light(
 
 def _bent(layer: Bodies, local: Tensor, world: Tensor) -> Tensor:
     """Normals bent away from the middle of the body, so that highlights and reflections run over flat faces too."""
-    out = layer.turn @ (local - layer.centre[..., None]) / layer.radius[:, None, None]
+    centre, half = (layer.low + layer.high) / 2, (layer.high - layer.low).square().sum(1).sqrt() / 2
+    out = layer.turn @ (local - centre[..., None]) / half[:, None, None]
     bent = world + 0.55 * out
     return bent / bent.square().sum(1, keepdim=True).sqrt()
 

@@ -58,7 +58,7 @@ class Solid:
     """
 
     frames: Tensor
-    """(T, 3 M, 6): takes (x, y, z, |x|, |z|, 1) to each part's own coordinates."""
+    """(T, 3 M, 6): takes (x, y, z, |x|, |z|, 1) to each part's own coordinates, in radii for ellipsoids."""
     ellipsoids: Tensor
     """(T, E, 3) radii."""
     boxes: Tensor
@@ -151,14 +151,15 @@ def _sizes(part: Part) -> list[float]:
 
 
 def _frame(part: Part) -> list[list[float]]:
-    """(6, 3) columns that take (x, y, z, |x|, |z|, 1) to the part's coordinates."""
+    """(6, 3) columns that take (x, y, z, |x|, |z|, 1) to the part's coordinates, in radii for ellipsoids."""
+    unit = part.size if part.shape == "ellipsoid" else (1.0, 1.0, 1.0)
     matrix = rotation(part.turn)  # local = matrix^T (p - at)
     frame = [[0.0] * 3 for _ in range(6)]
     rows = (3 if "x" in part.mirror else 0, 1, 4 if "z" in part.mirror else 2)
     for column in range(3):
         for axis in range(3):
-            frame[rows[axis]][column] = matrix[axis][column]
-        frame[5][column] = -sum(matrix[axis][column] * part.at[axis] for axis in range(3))
+            frame[rows[axis]][column] = matrix[axis][column] / unit[column]
+        frame[5][column] = -sum(matrix[axis][column] * part.at[axis] for axis in range(3)) / unit[column]
     return frame
 
 
@@ -229,17 +230,19 @@ def distances(solid: Solid, points: Tensor) -> Tensor:
 
 
 def _ellipsoid(p: Tensor, sizes: Tensor) -> Tensor:
-    """p (T, 3, E, N), sizes (T, E, 3) -> (T, E, N)."""
-    scaled = p / sizes.transpose(1, 2)[..., None]
-    k0 = scaled.square().sum(1).sqrt()
-    k1 = (scaled / sizes.transpose(1, 2)[..., None]).square().sum(1).sqrt()
-    return k0 * (k0 - 1.0) / k1.clamp(min=1e-6)
+    """k0 (k0 - 1) / k1 with k0 = |p / r| and k1 = |p / r^2|; p is divided by r already. (T, 3, E, N) -> (T, E, N)."""
+    squared = p.square()
+    k0 = squared[:, 0] + squared[:, 1] + squared[:, 2]
+    scaled = squared * sizes.square().reciprocal().transpose(1, 2)[..., None]
+    k1 = scaled[:, 0] + scaled[:, 1] + scaled[:, 2]
+    return (k0 - k0.sqrt()) * k1.clamp(min=1e-12).rsqrt()
 
 
 def _box(p: Tensor, sizes: Tensor) -> Tensor:
     q = p.abs() - sizes[..., :3].transpose(1, 2)[..., None]
-    outside = q.clamp(min=0.0).square().sum(1).sqrt()
-    return outside + q.amax(1).clamp(max=0.0) - sizes[..., 3:]
+    inside = torch.maximum(torch.maximum(q[:, 0], q[:, 1]), q[:, 2]).clamp(max=0.0)
+    q = q.clamp(min=0.0).square()
+    return (q[:, 0] + q[:, 1] + q[:, 2]).sqrt() + inside - sizes[..., 3:]
 
 
 def _revolved(p: Tensor, sizes: Tensor) -> Tensor:
