@@ -186,10 +186,16 @@ def swapped(scene: Scene, seed: int) -> Scene:
     """A scene that is told in nearly the same words and looks different: a hard negative for CLIP.
 
     With two things, their colours or places are exchanged or their relation is changed; with one, its colour,
-    its kind, the place, the time or the style is another one. Canonical captions of the two always differ.
+    its kind, the place, the time or the style is another one. Both the canonical captions of the two scenes
+    and `caption(..., seed)` differ: where the seed's wording says too little for that, the kind is changed.
     """
+    rng = dice(seed, "swap")
     choices = _swaps_of_two(scene, seed) if len(scene.things) > 1 else _swaps_of_one(scene, seed)
-    return pick(dice(seed, "swap"), choices)
+    told = caption(scene, seed)
+    for other in sorted(choices, key=lambda _: rng.random()):
+        if caption(other, seed) != told:
+            return other
+    return _with_other_kind(scene, seed)
 
 
 def _swaps_of_two(scene: Scene, seed: int) -> list[Scene]:
@@ -206,17 +212,22 @@ def _swaps_of_two(scene: Scene, seed: int) -> list[Scene]:
     return choices
 
 
+def _with_other_kind(scene: Scene, seed: int) -> Scene:
+    first, *others = scene.things
+    taken = [thing.kind for thing in scene.things]
+    kinds = [k for k in KINDS if k not in taken and (first.accessory is None or k in WEARERS)]
+    return replace(scene, things=(replace(first, kind=pick(dice(seed, "kind"), kinds)), *others))
+
+
 def _swaps_of_one(scene: Scene, seed: int) -> list[Scene]:
     rng = dice(seed, "other")
     (thing,) = scene.things
-    kinds = [kind for kind in KINDS if kind != thing.kind and (thing.accessory is None or kind in WEARERS)]
-    other_kind = replace(thing, kind=pick(rng, kinds))
     other_colour = replace(thing, colour=pick(rng, [name for name in COLOURS if name != thing.colour]))
     other_place = pick(rng, [name for name in PLACES if name not in (scene.place, "green screen")])
     other_time = pick(rng, [name for name in TIMES if name != scene.time])
     other_style = pick(rng, [name for name in STYLES if name != scene.style])
     choices = [
-        replace(scene, things=(other_kind,)),
+        _with_other_kind(scene, seed),
         replace(scene, place=other_place),
         replace(scene, style=other_style),
     ]
