@@ -1,0 +1,149 @@
+"""A model written out: as a diffusers folder, or as one file in the original layout. Whole or not at all.
+
+What is written is what the networks hold now, so a model that was trained is saved as trained, in its dtype.
+Names and files are the classic ones, which every release of diffusers and transformers and the usual web
+interfaces read: `text_model.` before a text encoder's names, `vocab.json` and `merges.txt` for a tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from scumble.core.errors import ModelError
+from scumble.core.files import atomic_folder
+from scumble.core.safetensor_files import save_safetensors
+from scumble.models.layout import to_original
+from scumble.models.model import Model
+from scumble.models.singlefile import part_table, prefixes
+
+__all__ = ["save_folder", "save_single_file"]
+
+_FORMAT = {"format": "pt"}
+_EDITING = {
+    "StableDiffusionPipeline": "StableDiffusionInstructPix2PixPipeline",
+    "StableDiffusionXLPipeline": "StableDiffusionXLInstructPix2PixPipeline",
+}
+
+
+def save_folder(model: Model, path: Path | str) -> Path:
+    """Write a diffusers folder to `path`, which must not exist or be empty, and return it.
+
+    Raises InputError if something is there, DiskFullError if the disk is full; then nothing is left behind.
+    """
+    with atomic_folder(path) as folder:
+        for part, module in model.parts().items():
+            _write_part(folder / part, part, module)
+        for key, tokenizer in zip(("tokenizer", "tokenizer_2"), model.tokenizers, strict=False):
+            _write_tokenizer(folder / key, tokenizer)
+        checker = model.checkpoint.safety_checker
+        if checker is not None:
+            for place in (checker, checker.parent / "feature_extractor"):
+                if place.is_dir():
+                    shutil.copytree(
+                        place, folder / place.name, ignore=shutil.ignore_patterns("*.bin", "*.msgpack")
+                    )
+        _write_json(folder / "scheduler" / "scheduler_config.json", model.checkpoint.scheduler)
+        _write_json(folder / "model_index.json", _index(model, folder))
+    return Path(path)
+
+
+def save_single_file(model: Model, path: Path | str) -> Path:
+    """Write one `.safetensors` in the original layout (LDM's for SD 1.x and 2.x, SGM's for SDXL) and return
+    its path.
+
+    SD 2.x's unused last text layer, which a diffusers folder does not hold, is not written: loaders that
+    build it leave it as it is. Raises ModelError for a pixel-space model, which has no such layout, and
+    DiskFullError.
+    """
+    if model.family == "pixel":
+        raise ModelError(
+            f"{model.name} is a pixel-space model, which has no single-file layout.", "Save it as a folder."
+        )
+    original: dict[str, Tensor] = {}
+    for part, module in model.parts().items():
+        table = part_table(model.family, part, _config(part, module))
+        prefix = prefixes(model.family)[part]
+        tensors = to_original(_tensors(part, module), table)
+        original.update({prefix + name: tensor.contiguous() for name, tensor in tensors.items()})
+    save_safetensors(path, original, _FORMAT)
+    return Path(path)
+
+
+def _index(model: Model, folder: Path) -> dict[str, Any]:
+    """model_index.json for what is in the folder; an editing model names the editing pipeline."""
+    pipeline = model.checkpoint.pipeline
+    if model.denoiser.config.in_channels > model.latent_channels:
+        pipeline = _EDITING.get(pipeline, pipeline)
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.0"}
+    for part, module in model.parts().items():
+        index[part] = ["transformers" if part.startswith("text") else "diffusers", type(module).__name__]
+    for key, _ in zip(("tokenizer", "tokenizer_2"), model.tokenizers, strict=False):
+        index[key] = ["transformers", "CLIPTokenizer"]
+    index["scheduler"] = ["diffusers", model.checkpoint.scheduler["_class_name"]]
+    if model.family == "sdxl":
+        index["force_zeros_for_empty_prompt"] = model.checkpoint.zeros_for_empty
+    elif model.family != "pixel":
+        kept = (folder / "safety_checker").is_dir()
+        extractor = (folder / "feature_extractor").is_dir()
+        index["safety_checker"] = (
+            ["stable_diffusion", "StableDiffusionSafetyChecker"] if kept else [None, None]
+        )
+        index["feature_extractor"] = ["transformers", "CLIPImageProcessor"] if extractor else [None, None]
+        index["requires_safety_checker"] = kept
+    return index
+
+
+def _write_part(folder: Path, part: str, module: nn.Module) -> None:
+    text = part.startswith("text")
+    tensors = {
+        ("text_model." if text and not name.startswith("text_") else "") + name: tensor.contiguous()
+        for name, tensor in _tensors(part, module).items()
+    }
+    _write_json(folder / "config.json", _config(part, module))
+    name = "model.safetensors" if text else "diffusion_pytorch_model.safetensors"
+    save_safetensors(folder / name, tensors, _FORMAT)
+
+
+def _tensors(part: str, module: nn.Module) -> dict[str, Tensor]:
+    state = module.state_dict()
+    if any(tensor.is_meta for tensor in state.values()):
+        raise ModelError(
+            f"The {part} is offloaded layer by layer, so it cannot be saved.",
+            "Load the model without offload.",
+        )
+    return {name: tensor.detach().cpu() for name, tensor in state.items()}
+
+
+def _config(part: str, module: Any) -> dict[str, Any]:
+    """The config of a network as it is now, with the names of its class in both libraries' ways."""
+    config = module.config.to_dict() if part.startswith("text") else dict(module.config)
+    name = type(module).__name__
+    public = {key: value for key, value in config.items() if not key.startswith("_")}
+    if part.startswith("text"):
+        return {**public, "architectures": [name], "_class_name": name}
+    return {**public, "_class_name": name}
+
+
+def _write_tokenizer(folder: Path, tokenizer: Any) -> None:
+    """The classic four files: vocabulary, merges, settings and markers."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    markers = {
+        key: tokenizer.special_tokens_map[key] for key in ("bos_token", "eos_token", "pad_token", "unk_token")
+    }
+    _write_json(folder / "vocab.json", tokenizer.get_vocab())
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in model["merges"])]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": tokenizer.model_max_length}
+    _write_json(folder / "tokenizer_config.json", settings | markers)
+    _write_json(folder / "special_tokens_map.json", markers)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(dict(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
