@@ -30,7 +30,7 @@ def _things() -> list[Thing]:
         ("kind", scene.KINDS, 300),
         ("colour", tuple(scene.COLOURS), 500),
         ("material", scene.MATERIALS, 800),
-        ("size", tuple(scene.SIZES), 1500),
+        ("size", tuple(scene.SIZES), 1200),
         ("accessory", (*scene.ACCESSORIES, None), 200),
         ("effect", (*scene.EFFECTS, None), 250),
     ],
@@ -143,6 +143,7 @@ def test_scenes_make_sense() -> None:
         assert (drawn.relation is None) == (len(drawn.things) == 1)
         assert len({thing.kind for thing in drawn.things}) == len(drawn.things)
         assert drawn.place != "green screen" or drawn.time == "day"
+        assert drawn.relation is None or all(thing.size != "large" for thing in drawn.things)
         assert drawn.relation != "on top of" or drawn.things[1].kind in sampling.SUPPORTS
         for thing in drawn.things:
             assert thing.accessory is None or thing.kind in scene.WEARERS

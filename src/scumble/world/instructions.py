@@ -195,9 +195,9 @@ def _swapped_accessories(scene: Scene) -> Iterator[_Option]:
 
 
 def _added_things(scene: Scene) -> Iterator[_Option]:
-    """Each kind in each relation, in a colour of the scene's own choice."""
+    """Each kind in each relation, in a colour of the scene's own choice, beside a thing that leaves room."""
     first, *others = scene.things
-    if others:
+    if others or first.size == "large":  # it would not fit, see `sampling`
         return
     for relation in RELATIONS:
         kinds = SUPPORTS if relation == "on top of" else KINDS
@@ -218,8 +218,10 @@ def _removed_things(scene: Scene) -> Iterator[_Option]:
 
 
 def _sizes(scene: Scene) -> Iterator[_Option]:
-    names = tuple(SIZES)
+    names = [name for name in SIZES if name != "large" or len(scene.things) == 1]  # as in samples
     for index, thing in enumerate(scene.things):
+        if thing.size not in names:
+            continue
         at = names.index(thing.size)
         for step, direction in ((1, "bigger"), (-1, "smaller")):
             if 0 <= at + step < len(names):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from scumble.world.scene import (
@@ -151,7 +151,8 @@ def _draw_scene(rng: random.Random, seed: int, profile: Profile) -> Scene:
         relation = pick(rng, RELATIONS)
         kinds = SUPPORTS if relation == "on top of" else KINDS
         kind = pick(rng, [name for name in kinds if name != first.kind])
-        things = (first, _draw_thing(rng, kind, profile, accessory=profile.accessory / 2, effect=0.0))
+        second = _draw_thing(rng, kind, profile, accessory=profile.accessory / 2, effect=0.0)
+        things = (_in_company(first), _in_company(second))
     return Scene(
         things=things,
         relation=relation,
@@ -161,6 +162,11 @@ def _draw_scene(rng: random.Random, seed: int, profile: Profile) -> Scene:
         view=pick_weighted(rng, profile.views),
         seed=seed,
     )
+
+
+def _in_company(thing: Thing) -> Thing:
+    """Two things fit into one picture when neither is large."""
+    return replace(thing, size="medium") if thing.size == "large" else thing
 
 
 def _draw_thing(rng: random.Random, kind: str, profile: Profile, *, accessory: float, effect: float) -> Thing:
