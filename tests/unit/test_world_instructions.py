@@ -21,6 +21,7 @@ from scumble.world.instructions import (
     instruct,
     instruct_chain,
     is_local,
+    triple,
 )
 from scumble.world.pairs import SAME_PIXEL, change_mask, render_edits
 from scumble.world.render import render
@@ -204,6 +205,18 @@ def test_changed_labels() -> None:
     assert changed_labels(edits["as a pencil sketch"]) == {"style": "pencil sketch", "colour": None}
     assert changed_labels(edits["turn the cat into a dog"]) == {"kind": "dog"}
     assert changed_labels(edits["make it glow"]) == {"effect": "glowing"}
+
+
+def test_triples_differ_in_what_is_edited_only() -> None:
+    edits = {edit.text: edit for edit in every_edit(CAT)}
+    assert triple(edits["turn it red"]) == (
+        "a photo of an orange cat on the grass by day",
+        "turn it red",
+        "a photo of a red cat on the grass by day",
+    )
+    for seed in range(20):
+        before, _, after = triple(edits["turn it red"], seed)
+        assert re.sub(r"\ban orange\b", "a red", before).replace("orange", "red") == after
 
 
 def _one_of_each(scene: Scene, kinds: tuple[str, ...]) -> list[Edit]:

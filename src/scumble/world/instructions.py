@@ -43,7 +43,7 @@ from scumble.world.scene import (
     Thing,
 )
 from scumble.world.splits import Split, is_held_out
-from scumble.world.words import accessory_phrase, describe, with_article
+from scumble.world.words import accessory_phrase, caption, describe, with_article
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +287,15 @@ def changed_labels(edit: Edit) -> dict[str, str | int | None]:
     return {name: value for name, value in describe(edit.after).items() if value != before[name]}
 
 
+def triple(edit: Edit, seed: int | None = None) -> tuple[str, str, str]:
+    """Caption, instruction and edited caption, both captions complete and in the same wording.
+
+    The text half of the data of InstructPix2Pix (Brooks et al. 2022, section 3.1).
+    """
+    before, after = (caption(s, seed, complete=True, spelled=0.0) for s in (edit.before, edit.after))
+    return before, edit.text, after
+
+
 def every_edit(
     scene: Scene, *, kinds: Sequence[str] = EDIT_KINDS, split: Split | None = None
 ) -> Iterator[Edit]:
@@ -323,9 +332,10 @@ def instruct_chain(scene: Scene, seed: int, length: int, *, split: Split | None 
     """Edits one after the other, each of the last one's after-scene and each of a different kind."""
     edits: list[Edit] = []
     kinds = list(EDIT_KINDS)
-    for step in range(length):
+    rng = dice(seed, "chain")
+    for _ in range(length):
         before = edits[-1].after if edits else scene
-        edits.append(instruct(before, seed * 97 + step, kinds=kinds, split=split))
+        edits.append(instruct(before, int(rng.random() * 2**53), kinds=kinds, split=split))
         kinds.remove(edits[-1].kind)
     return edits
 
