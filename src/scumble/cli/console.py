@@ -50,3 +50,19 @@ def say(text: str) -> None:
 def give(result: Mapping[str, Any], *, as_json: bool, text: str) -> None:
     """The result of a command, on standard output: JSON, or `text` for people."""
     print(json.dumps(result, ensure_ascii=False) if as_json else text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 0.8 s, 42 s, 3 min, 2 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: int) -> str:
+    """Bytes as people say them, in binary units."""
+    units = ("bytes", "KiB", "MiB", "GiB")
+    step = min(len(units) - 1, max(0, (count.bit_length() - 1) // 10))
+    return f"{count / 1024**step:.{0 if step < 2 else 1}f} {units[step]}"

@@ -1,27 +1,46 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share, each written once.
+
+An option that was not given is None, and so leaves its setting to `--config` or to the setting's own default.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+if TYPE_CHECKING:
+    from scumble.core.config import Config
+
+    Settings = TypeVar("Settings", bound=Config)
+
 Model = Annotated[
-    str, typer.Option(metavar="NAME_OR_PATH", help="Model: toybox, a folder, a .safetensors file, a hub id.")
+    str | None,
+    typer.Option(metavar="NAME_OR_PATH", help="toybox, a folder, a .safetensors file, a hub id.  [toybox]"),
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the first picture.  [default: random]")]
-Steps = Annotated[int, typer.Option(min=1, max=10_000, help="Denoising steps.")]
-Guidance = Annotated[float, typer.Option(min=0.0, help="Guidance scale; 1 is none.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the first picture.  [random]")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps.  [25]")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.  [the model's]")]
+Width = Annotated[int | None, typer.Option(help="Pixels.  [the model's]")]
+Height = Annotated[int | None, typer.Option(help="Pixels.  [the model's]")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [auto]")]
+Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16.  [auto]")]
+LowMemory = Annotated[bool | None, typer.Option("--low-memory", help="Trade time for memory.")]
+TrustPickle = Annotated[
+    bool | None, typer.Option("--trust-pickle", help="Open pickle files too; they can run anything.")
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; options given here win.")
 ]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done, how long it takes, and stop.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would need, and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where the result goes.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 NoRecipe = Annotated[bool, typer.Option("--no-recipe", help="Leave the recipe out of the file.")]
+
+
+def settings(kind: type[Settings], file: Path | None, **given: Any) -> Settings:
+    """Settings of `kind`: those of the TOML `file`, if any, under those `given` that are not None."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return kind.from_toml(file, **chosen) if file else kind.of(chosen)

@@ -1,7 +1,8 @@
-"""Guidance: several branches of one model become one `denoise`, without knowing what the branches are conditioned on.
+"""Guidance: several branches of one model become one `denoise`, without knowing what the branches are
+conditioned on.
 
-`branches(x, level, which)` gives x0 of each branch asked for, all in one batch. The formulas are linear, so that at one
-level they read the same in x0 as in eps.
+`branches(x, level, which)` gives x0 of each branch asked for, all in one batch. The formulas are linear, so
+that at one level they read the same in x0 as in eps.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def text(
 ) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022) over branches (unconditional, conditional).
 
-    unconditional + scale (conditional - unconditional); scale 1 asks for the conditional branch only. `interval` in
-    noise shares sigma^2 / (alpha^2 + sigma^2), low to high, is where guidance acts (Kynkaanniemi et al. 2024);
-    `rescale` is phi of Lin et al. 2024, equation 16.
+    unconditional + scale (conditional - unconditional); scale 1 asks for the conditional branch only.
+    `interval` in noise shares sigma^2 / (alpha^2 + sigma^2), low to high, is where guidance acts
+    (Kynkaanniemi et al. 2024); `rescale` is phi of Lin et al. 2024, equation 16.
     """
 
     def denoise(x: Tensor, level: Level) -> Tensor:
@@ -48,8 +49,8 @@ def image_text(
 ) -> Denoise:
     """Two-scale guidance (Brooks et al. 2023, equation 3) over branches (none, image, image and text).
 
-    none + s_I (image - none) + s_T (both - image). Branches whose weight is zero are not asked for: two are enough
-    where s_I = 1 or s_T = s_I, one where both are 1.
+    none + s_I (image - none) + s_T (both - image). Branches whose weight is zero are not asked for: two are
+    enough where s_I = 1 or s_T = s_I, one where both are 1.
     """
     weights = (1 - image_scale, image_scale - text_scale, text_scale)
     which = tuple(i for i, weight in enumerate(weights) if weight != 0)

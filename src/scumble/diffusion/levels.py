@@ -1,7 +1,7 @@
 """A level says how noisy a picture is: the pair (alpha, sigma) of x = alpha x0 + sigma eps.
 
-Variance-preserving, variance-exploding and zero-terminal-SNR schedules are all lists of levels, and a model is a
-callable from a noisy picture and its level to the clean picture, so samplers need to know nothing else.
+Variance-preserving, variance-exploding and zero-terminal-SNR schedules are all lists of levels, and a model
+is a callable from a noisy picture and its level to the clean picture, so samplers need to know nothing else.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ class Level:
     def ratio(self) -> Tensor:
         """sigma / alpha, the noise level of Karras et al. 2022; infinite where there is no signal."""
         return self.sigma / self.alpha
+
+    @property
+    def spread(self) -> Tensor:
+        """Standard deviation of x for x0 of standard deviation 1: what pure noise is scaled with to start."""
+        return torch.hypot(self.alpha, self.sigma)
 
     def mix(self, x0: Tensor, eps: Tensor) -> Tensor:
         """x = alpha x0 + sigma eps, for x0 and eps (B, ...)."""

@@ -1,7 +1,7 @@
 """What a network predicts and how that becomes x0: eps, v or x0 itself; and the loss, from the same formulas.
 
-With x = alpha x0 + sigma eps, v = (alpha eps - sigma x0) / sqrt(alpha^2 + sigma^2) (Salimans and Ho 2022; the root is
-1 for variance-preserving levels).
+With x = alpha x0 + sigma eps, v = (alpha eps - sigma x0) / sqrt(alpha^2 + sigma^2) (Salimans and Ho 2022; the
+root is 1 for variance-preserving levels).
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def target(x0: Tensor, eps: Tensor, level: Level, kind: Prediction) -> Tensor:
 def loss_weight(level: Level, kind: Prediction, weighting: Weighting, *, gamma: float = 5.0) -> Tensor:
     """Weight () or (B,) of the squared error of a prediction of `kind`.
 
-    `min_snr` is min(SNR, gamma) on x0 (Hang et al. 2023, section 3.4), carried over to eps by 1 / SNR and to v by
-    1 / (SNR + 1). `debiased` is 1 / sqrt(SNR) on eps (Yu et al. 2023, equation 12), carried over likewise.
+    `min_snr` is min(SNR, gamma) on x0 (Hang et al. 2023, section 3.4), carried over to eps by 1 / SNR and to
+    v by 1 / (SNR + 1). `debiased` is 1 / sqrt(SNR) on eps (Yu et al. 2023, equation 12), carried over
+    likewise.
     """
     snr = (level.alpha / level.sigma) ** 2
     if weighting == "none":

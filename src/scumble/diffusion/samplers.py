@@ -1,12 +1,13 @@
 """Samplers: from noise to a picture, as generator functions over `denoise(x, level) -> x0`.
 
-Each takes x (B, ...) at `levels[0]` and yields a `Step` for every further level. Levels of shape () on the CPU keep
-the loops free of waits for the device. `noise()` gives fresh standard normal noise like x, each row from its
-picture's own generator.
+Each takes x (B, ...) at `levels[0]` and yields a `Step` for every further level. Levels of shape () on the
+CPU keep the loops free of waits for the device. `noise()` gives fresh standard normal noise like x, each row
+from its picture's own generator.
 
-Several well-known samplers are one formula: Euler's method in the coordinates x / alpha, sigma / alpha (Karras et al.
-2022) is DDIM (Song et al. 2021a) with eta = 0; DDPM's posterior (Ho et al. 2020, equation 7) and Euler with ancestral
-noise are DDIM with eta = 1. They stand under all their names, and the tests hold each against its namesake.
+Several well-known samplers are one formula: Euler's method in the coordinates x / alpha, sigma / alpha
+(Karras et al. 2022) is DDIM (Song et al. 2021a) with eta = 0; DDPM's posterior (Ho et al. 2020, equation 7)
+and Euler with ancestral noise are DDIM with eta = 1. They stand under all their names, and the tests hold
+each against its namesake.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from scumble.diffusion.levels import Denoise, Level, broadcast
@@ -65,7 +65,10 @@ def ddim(
 
 
 def heun(denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise) -> Iterator[Step]:
-    """Heun's second-order method in x / alpha (Karras et al. 2022, algorithm 1); two calls a step but the last."""
+    """Heun's second-order method in x / alpha (Karras et al.
+
+    2022, algorithm 1); two calls a step but the last.
+    """
     total = len(levels) - 1
     for i, now, then in _pairs(levels):
         x0 = denoise(x, now)
@@ -83,7 +86,10 @@ def heun(denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise) 
 def dpmpp_2m(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, stochastic: bool = False
 ) -> Iterator[Step]:
-    """DPM-Solver++ 2M (Lu et al. 2022b, algorithm 2), or its SDE form with `stochastic`; first order at both ends."""
+    """DPM-Solver++ 2M (Lu et al.
+
+    2022b, algorithm 2), or its SDE form with `stochastic`; first order at both ends.
+    """
     total = len(levels) - 1
     before: tuple[Tensor, Tensor] | None = None  # (ratio of the last step, its x0)
     for i, now, then in _pairs(levels):
@@ -105,10 +111,12 @@ def dpmpp_2m(
 
 
 def reverse_sde(denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise) -> Iterator[Step]:
-    """Euler-Maruyama on the reverse SDE (Song et al. 2021b, appendix E and F; Meng et al. 2021, algorithms 1 and 2).
+    """Euler-Maruyama on the reverse SDE (Song et al. 2021b, appendix E and F; Meng et al. 2021, algorithms 1
+    and 2).
 
-    Variance exploding where alpha stays 1: x + v s + sqrt(v) z, v the variance that the step takes away. Variance
-    preserving otherwise: (x + b s) / sqrt(1 - b) + sqrt(b) z, b the step's beta. The last step adds no noise.
+    Variance exploding where alpha stays 1: x + v s + sqrt(v) z, v the variance that the step takes away.
+    Variance preserving otherwise: (x + b s) / sqrt(1 - b) + sqrt(b) z, b the step's beta. The last step adds
+    no noise.
     """
     total = len(levels) - 1
     for i, now, then in _pairs(levels):

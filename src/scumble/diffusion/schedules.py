@@ -1,8 +1,8 @@
 """Noise schedules: from a time to a level and back, with real-valued times.
 
-A schedule is two tables, alpha and sigma at the times 0 ... T - 1 a network was trained on, in float64. Between
-the entries log(sigma / alpha) is linear in time, as in Karras et al. 2022's reading of such models; where the
-last entry has no signal at all (zero terminal SNR), alpha is linear in the last interval instead.
+A schedule is two tables, alpha and sigma at the times 0 ... T - 1 a network was trained on, in float64.
+Between the entries log(sigma / alpha) is linear in time, as in Karras et al. 2022's reading of such models;
+where the last entry has no signal at all (zero terminal SNR), alpha is linear in the last interval instead.
 """
 
 from __future__ import annotations

@@ -24,25 +24,28 @@ Spacing = Callable[[Schedule, int, float], Tensor]
 """(schedule, steps, last time T' <= T - 1) -> times (steps,), float64, falling from T'."""
 
 
-def _linspace(schedule: Schedule, steps: int, last: float) -> Tensor:
+def _linspace(_schedule: Schedule, steps: int, last: float) -> Tensor:
     """Whole times evenly spread over [0, T'], both ends included."""
     return torch.linspace(last, 0, steps, dtype=torch.float64).round()
 
 
-def _log_sigma(schedule: Schedule, steps: int, last: float) -> Tensor:
+def _log_sigma(_schedule: Schedule, steps: int, last: float) -> Tensor:
     """Real times evenly spread over [0, T']; between whole ones log(sigma / alpha) is interpolated."""
     return torch.linspace(last, 0, steps, dtype=torch.float64)
 
 
-def _leading(schedule: Schedule, steps: int, last: float) -> Tensor:
+def _leading(_schedule: Schedule, steps: int, last: float) -> Tensor:
     """Multiples of floor(T' + 1 / steps), one later, as Stable Diffusion's first samplers have it."""
     stride = math.floor((last + 1) / steps)
     times = torch.arange(steps - 1, -1, -1, dtype=torch.float64) * stride + 1
     return times.clamp(max=last)
 
 
-def _trailing(schedule: Schedule, steps: int, last: float) -> Tensor:
-    """Whole times counted down from T' (Lin et al. 2024, table 2): the first step starts at the noisiest level."""
+def _trailing(_schedule: Schedule, steps: int, last: float) -> Tensor:
+    """Whole times counted down from T' (Lin et al.
+
+    2024, table 2): the first step starts at the noisiest level.
+    """
     times = last + 1 - torch.arange(steps, dtype=torch.float64) * (last + 1) / steps
     return (times.round() - 1).clamp(min=0)
 
@@ -78,15 +81,19 @@ def levels_at(schedule: Schedule, times: Tensor) -> list[Level]:
 
 
 def levels_for(schedule: Schedule, steps: int, spacing: str = "trailing") -> list[Level]:
-    """`steps` + 1 levels over the whole schedule. Raises ConfigError for a spacing or a number that cannot be."""
+    """`steps` + 1 levels over the whole schedule.
+
+    Raises ConfigError for a spacing or a number that cannot be.
+    """
     return levels_from(schedule, steps, 1.0, spacing)
 
 
 def levels_from(schedule: Schedule, steps: int, t0: float, spacing: str = "trailing") -> list[Level]:
-    """`steps` + 1 levels inside [0, t0], for the share `t0` in (0, 1] of the schedule (Meng et al. 2021, section 3).
+    """`steps` + 1 levels inside [0, t0], for the share `t0` in (0, 1] of the schedule (Meng et al. 2021,
+    section 3).
 
-    `karras`, `log_sigma` and `linspace` begin at the real time t0 T - 1 exactly; `trailing` and `leading` at the whole
-    times nearest below. Raises ConfigError.
+    `karras`, `log_sigma` and `linspace` begin at the real time t0 T - 1 exactly; `trailing` and `leading` at
+    the whole times nearest below. Raises ConfigError.
     """
     total = schedule.num_train_timesteps
     if spacing not in SPACINGS:

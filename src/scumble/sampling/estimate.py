@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 __all__ = ["Cost", "flops_per_second", "parameter_bytes", "trace"]
 
 EFFICIENCY = 0.5
-"""Share of the matrix-product speed that a whole network reaches; convolutions and attention lose the rest."""
+"""Share of the matrix-product speed that a whole network reaches; convolutions lose the rest."""
 
 
 @dataclass(frozen=True, slots=True)

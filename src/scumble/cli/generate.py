@@ -1,0 +1,73 @@
+"""`scumble generate`: pictures from words."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scumble.cli import options
+from scumble.cli.console import duration, follow, give, say, size
+
+Count = Annotated[int | None, typer.Option(help="How many pictures; their seeds follow one another.  [1]")]
+Negative = Annotated[str | None, typer.Option(help="What to lead away from.")]
+Sampler = Annotated[
+    str | None, typer.Option(help="ddim, euler, euler_ancestral, heun, dpmpp_2m, ...  [dpmpp_2m]")
+]
+Batch = Annotated[int | None, typer.Option(help="Pictures drawn at once.  [8]")]
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw. (word:1.3) weighs a word.")],
+    output: options.Output,
+    model: options.Model = None,
+    negative: Negative = None,
+    count: Count = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    sampler: Sampler = None,
+    guidance: options.Guidance = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    batch: Batch = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    low_memory: options.LowMemory = None,
+    trust_pickle: options.TrustPickle = None,
+    config: options.ConfigFile = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    no_recipe: options.NoRecipe = False,
+) -> None:
+    """Draw a prompt. Several pictures are written beside a grid of them all."""
+    from scumble.verbs.generate import GenerateConfig, draw_to, estimate_generate
+
+    settings = options.settings(
+        GenerateConfig,
+        config,
+        prompt=prompt,
+        model=model,
+        negative=negative,
+        count=count,
+        seed=seed,
+        steps=steps,
+        sampler=sampler,
+        guidance=guidance,
+        width=width,
+        height=height,
+        batch=batch,
+        device=device,
+        dtype=dtype,
+        low_memory=low_memory,
+        trust_pickle=trust_pickle,
+    )
+    if dry_run:
+        needs = estimate_generate(settings)
+        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
+        give(needs.model_dump(), as_json=as_json, text=text)
+        return
+    done = follow(draw_to(settings, output, overwrite=overwrite, with_recipe=not no_recipe))
+    if done.note:
+        say(done.note)
+    give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))

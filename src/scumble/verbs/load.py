@@ -1,0 +1,59 @@
+"""Which model, where, and in which precision: the settings that every verb with a model has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from scumble.core.config import Config
+from scumble.models import load as models
+from scumble.models.load import DType
+from scumble.models.model import Model
+
+__all__ = ["ModelConfig", "load"]
+
+
+class ModelConfig(Config):
+    """Settings of everything that works on a model."""
+
+    model: str = "toybox"
+    """toybox, a diffusers folder, a single .safetensors file, or a hub id."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps; auto takes an accelerator if there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the networks; auto is float32 on a CPU and float16 on an accelerator."""
+    low_memory: bool = False
+    """Trade time for memory: sliced attention, tiled decoding, and on a GPU networks moved there in turn."""
+    trust_pickle: bool = False
+    """Open pickle files in the model too. They can run anything: only for files whose maker you trust."""
+
+    def load(self) -> Model:
+        """Load the model. Raises ModelError and InputError with one sentence."""
+        device = _best_device() if self.device == "auto" else self.device
+        dtype: DType = self.dtype if self.dtype != "auto" else "float32" if device == "cpu" else "float16"
+        return models.load(
+            self.model,
+            device=device,
+            dtype=dtype,
+            attention_slicing=self.low_memory,
+            vae_tiling=self.low_memory,
+            offload="model" if self.low_memory and device.startswith("cuda") else "none",
+            trust_pickle=self.trust_pickle,
+        )
+
+
+def load(
+    model: str = "toybox", *, device: str = "auto", dtype: str = "auto", low_memory: bool = False
+) -> Model:
+    """Load a model by name: the toybox, a diffusers folder, a single file, a hub id.
+
+    >>> model = scumble.load("toybox")
+    """
+    return ModelConfig.of({"model": model, "device": device, "dtype": dtype, "low_memory": low_memory}).load()
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,93 @@
+"""The toy world for anyone to try things on: pictures with captions, subjects, and the model as a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from scumble.core.errors import InputError
+from scumble.core.events import Loop, Progress
+from scumble.core.files import atomic_folder
+
+__all__ = ["render_subjects", "render_world", "unpack_model"]
+
+BATCH = 16
+
+
+def _images(pixels: Tensor) -> list[Image.Image]:
+    """Pictures of `pixels` (B, 3, H, W) in [0, 1]."""
+    array = (pixels.clamp(0, 1) * 255).round().permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
+    return [Image.fromarray(a) for a in array]
+
+
+def _new_folder(out: Path) -> Path:
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise InputError(f"{out} exists already and is not empty.", "Give another folder with -o.")
+    return out
+
+
+def render_world(
+    out: Path, *, count: int, seed: int, size: int, profile: str = "full", split: str = "train"
+) -> Loop[Path]:
+    """Render `count` scenes with seeds `seed`, `seed + 1`, ... to the folder `out`.
+
+    Writes `NNNNNN.png` and `metadata.jsonl` with, for each picture, its file name, canonical caption, labels
+    and the scene itself. Raises InputError if `out` is not empty or `profile` is not known.
+    """
+    from scumble.world.render import render
+    from scumble.world.sampling import PROFILES, sample_scene
+    from scumble.world.words import caption, describe
+
+    if profile not in PROFILES:
+        raise InputError(f"There is no profile {profile!r}.", f"Profiles: {', '.join(PROFILES)}.")
+    with atomic_folder(_new_folder(out)) as folder, (folder / "metadata.jsonl").open("w") as metadata:
+        for start in range(0, count, BATCH):
+            seeds = range(seed + start, seed + min(start + BATCH, count))
+            scenes = [sample_scene(s, profile=PROFILES[profile], split=split) for s in seeds]  # type: ignore[arg-type]
+            pictures = _images(render(scenes, size=size).pixels)
+            for s, scene, picture in zip(seeds, scenes, pictures, strict=True):
+                name = f"{s:06d}.png"
+                picture.save(folder / name)
+                row = {
+                    "file_name": name,
+                    "text": caption(scene),
+                    "labels": describe(scene),
+                    "scene": asdict(scene),
+                }
+                metadata.write(json.dumps(row) + "\n")
+            yield Progress(stage="rendering", step=min(start + BATCH, count), total=count)
+    return out
+
+
+def render_subjects(out: Path, *, size: int) -> Loop[Path]:
+    """Render every benchmark subject to `out/NAME/`: five pictures, and `subject.json` with word, noun,
+    prompts.
+    """
+    from scumble.world.render import render
+    from scumble.world.subjects import SUBJECTS
+
+    with atomic_folder(_new_folder(out)) as folder:
+        for index, subject in enumerate(SUBJECTS):
+            place = folder / subject.name
+            place.mkdir()
+            for number, picture in enumerate(_images(render(subject.scenes, size=size).pixels)):
+                picture.save(place / f"{number}.png")
+            about = {"name": subject.name, "noun": subject.noun, "prompts": [p.text for p in subject.prompts]}
+            (place / "subject.json").write_text(json.dumps(about, indent=1))
+            yield Progress(stage="rendering", step=index + 1, total=len(SUBJECTS))
+    return out
+
+
+def unpack_model(out: Path) -> Path:
+    """Write the toybox as a plain diffusers folder to `out`; other programs read it as SD 1.x."""
+    from scumble.models.toybox import folder
+
+    with atomic_folder(_new_folder(out)) as place:
+        shutil.copytree(folder(), place, dirs_exist_ok=True)
+    return out
