@@ -12,6 +12,10 @@ moves the output visibly. Nothing here imports scumble.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-__all__ = ["FAMILIES", "LATENT_FAMILIES", "PIXEL_FAMILIES", "clip", "make", "pipeline", "tokenizer"]
+__all__ = ["FAMILIES", "LATENT_FAMILIES", "PIXEL_FAMILIES", "clip", "make", "pipeline", "shared", "tokenizer"]
 
 LATENT_FAMILIES = ("sd1", "sd2", "sdxl", "ip2p")
 PIXEL_FAMILIES = ("ddpm", "ve")
@@ -59,6 +63,14 @@ def make(family: str, path: Path, *, seed: int = 0, **unet: Any) -> Path:
     """Write a tiny random model of `family` to the folder `path`; `unet` overrides the denoiser's config."""
     pipeline(family, seed=seed, **unet).save_pretrained(path)
     return path
+
+
+@cache
+def shared(family: str) -> Path:
+    """A folder of `make(family)` that is made once for the whole test run and must not be written to."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make(family, folder / family)
 
 
 def pipeline(family: str, *, seed: int = 0, **unet: Any) -> Any:
