@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 from torch.testing import assert_close
 
+import tiny
 from scumble.core import rng
 from scumble.models.conditioning import Condition, time_ids
 from scumble.models.load import load

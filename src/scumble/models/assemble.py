@@ -22,15 +22,18 @@ _PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "s
 def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> Model:
     """Build every network of the checkpoint on `device` in `dtype` and fill it strictly.
 
-    An autoencoder whose config forbids half precision stays in float32. Raises ModelError for a variant that
-    is not supported and for tensors that do not fit.
+    SDXL's autoencoder overflows in half precision; unless its config says that it was cured it stays in
+    float32. Raises ModelError for a variant that is not supported and for tensors that do not fit.
     """
     family = family_of(checkpoint)
     channels = _condition_channels(checkpoint, family)
+    overflows = (
+        dtype == torch.float16 and family == "sdxl" and checkpoint.configs["vae"].get("force_upcast", True)
+    )
     modules = {}
     for part in checkpoint.parts:
         config = checkpoint.configs[part]
-        upcast = part == "vae" and dtype == torch.float16 and config.get("force_upcast", True)
+        upcast = part == "vae" and overflows
         module = build(config, part)
         load_state(
             module, checkpoint.state(part), part, dtype=torch.float32 if upcast else dtype, device=device

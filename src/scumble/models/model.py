@@ -132,7 +132,7 @@ class Model:
         if self.autoencoder is None:
             pixels = pixels.to(self.device, torch.float32)
             return Posterior(pixels, torch.zeros_like(pixels))
-        pixels = pixels.to(self.device, self._autoencoder_dtype)
+        pixels = pixels.to(self.device, self.autoencoder.dtype)
         posterior = self.autoencoder.encode(pixels).latent_dist
         return Posterior(posterior.mean.float(), posterior.std.float())
 
@@ -141,7 +141,7 @@ class Model:
         unscaled = self.unscale(latents.to(self.device, torch.float32))
         if self.autoencoder is None:
             return unscaled
-        return self.autoencoder.decode(unscaled.to(self._autoencoder_dtype)).sample.float()
+        return self.autoencoder.decode(unscaled.to(self.autoencoder.dtype)).sample.float()
 
     def scale(self, latents: Tensor) -> Tensor:
         """Scaled latents from unscaled ones: `(latents - shift) * factor`, both from the autoencoder's
@@ -277,12 +277,6 @@ class Model:
             shift = torch.tensor(config.latents_mean).reshape(1, -1, 1, 1)
             factor = factor / torch.tensor(config.latents_std).reshape(1, -1, 1, 1)
         return shift, factor
-
-    @property
-    def _autoencoder_dtype(self) -> torch.dtype:
-        """SDXL's autoencoder overflows in half precision, says so in its config, and is kept in float32."""
-        config = self.autoencoder.config if self.autoencoder is not None else None
-        return torch.float32 if self.dtype == torch.float16 and config and config.force_upcast else self.dtype
 
     def _with_sizes(
         self,
