@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from scumble.world import materials
-from scumble.world.kinds import Kind
+from scumble.world.accessories import worn
+from scumble.world.kinds import Kind, anchor, moved, scaled
+from scumble.world.marks import MARK_SHAPES
 from scumble.world.materials import EMISSION, FINISHES, FIXED, PATTERNS, linear
-from scumble.world.scene import COLOURS, SIZES, Look, Thing
+from scumble.world.scene import COLOURS, Look, Thing
 from scumble.world.solid import Part, Solid, Vec3, extent, ordered, pack
 from scumble.world.things import THINGS
 
@@ -32,28 +34,10 @@ class Shape:
     mark: Vec3
 
 
-def _scaled(at: Vec3, by: Vec3) -> Vec3:
-    return (at[0] * by[0], at[1] * by[1], at[2] * by[2])
-
-
-def _moved(at: Vec3, by: Vec3) -> Vec3:
-    return (at[0] + by[0], at[1] + by[1], at[2] + by[2])
-
-
-def anchor(at: Vec3, group: str, kind: Kind, look: Look) -> Vec3:
-    """Where a point of the table's frame lies once the look is applied."""
-    wide = 1.0 / math.sqrt(look.stretch)
-    body = (wide, look.stretch, wide)
-    if group == "body":
-        return _scaled(at, body)
-    away = _moved(at, _scaled(kind.pivot, (-1.0, -1.0, -1.0)))
-    return _moved(_scaled(kind.pivot, body), _scaled(away, (look.head, look.head, look.head)))
-
-
 def _looked(part: Part, kind: Kind, look: Look) -> Part:
     grow = look.limbs if part.limb else 1.0
     if part.group == "head":
-        size = _scaled(part.size, (look.head * grow,) * 3)
+        size = scaled(part.size, (look.head * grow,) * 3)
     else:
         wide = 1.0 / math.sqrt(look.stretch)
         by = (wide, look.stretch, wide) if part.turn == (0, 0, 0) else (1.0, 1.0, 1.0)
@@ -61,17 +45,19 @@ def _looked(part: Part, kind: Kind, look: Look) -> Part:
             by = (wide, look.stretch, 1.0) if part.turn == (0, 0, 0) else by
         elif part.shape == "torus":
             by = (wide, 1.0, 1.0)
-        size = _scaled(part.size, _scaled(by, (grow, grow, grow)))
+        size = scaled(part.size, scaled(by, (grow, grow, grow)))
     hard = part.hard or kind.blend == 0.0
     return replace(part, at=anchor(part.at, part.group, kind, look), size=size, hard=hard)
 
 
-def shape(kind: Kind, look: Look, worn: Sequence[Part] = ()) -> Shape:
-    """The kind with `look` and what it wears, put down so that its lowest point is at y = 0."""
+def shape(thing: Thing) -> Shape:
+    """A thing with its look and what it wears, put down so that its lowest point is at y = 0."""
+    kind, look = THINGS[thing.kind], thing.look
+    extra = worn(thing.accessory, kind, look) if thing.accessory else ()
     parts = [_looked(p, kind, look) for p in kind.parts]
     floor = -max(extent(p, (0, -1, 0)) for p in parts if not p.cut)
     drop = (0.0, -floor, 0.0)
-    whole = [replace(p, at=_moved(p.at, drop)) for p in (*parts, *worn)]
+    whole = [replace(p, at=moved(p.at, drop)) for p in (*parts, *extra)]
     reach = [max(extent(p, axis) for p in whole if not p.cut) for axis in AXES]
     mark = anchor((*kind.mark, 0.0), kind.mark_on, kind, look)
     return Shape(
@@ -79,7 +65,7 @@ def shape(kind: Kind, look: Look, worn: Sequence[Part] = ()) -> Shape:
         kind.blend,
         (-reach[1], -reach[3], -reach[5]),
         (reach[0], reach[2], reach[4]),
-        _moved(mark, drop),
+        moved(mark, drop),
     )
 
 
@@ -145,6 +131,16 @@ class Bodies:
     """(T, 3) linear."""
     grain: Tensor
     """(T,) size of the pattern."""
+    mark: Tensor
+    """(T,) 0 for none, else see `marks.MARK_SHAPES`."""
+    mark_at: Tensor
+    """(T, 3) its middle in the body's frame; only x and y count."""
+    mark_colour: Tensor
+    """(T, 3) linear."""
+    snow: Tensor
+    """(T,) 1 where snow lies on what faces up."""
+    glow: Tensor
+    """(T, 3) linear light that the body gives."""
 
     def local(self, points: Tensor) -> Tensor:
         """World points (T, 3, N) in the bodies' frames."""
@@ -181,9 +177,11 @@ def gather(placed: Sequence[Placed], device: torch.device) -> Bodies:
     width = solid.absent.shape[1]
     paints = torch.zeros(len(placed), width, PAINT)
     patterned: list[str] = []
+    marked: list[str] = []
     for row, p in enumerate(placed):
         kind = THINGS[p.thing.kind]
         second = materials.second_colour(p.thing.colour, p.thing.look.second_colour, kind.second)
+        marked.append(materials.mark_colour(p.thing, second))
         patterned.append(materials.pattern_colour(p.thing.colour, second))
         paints[row, columns[row]] = torch.tensor([paint(q, p.thing, second) for q in p.shape.parts])
     bodies = Bodies(
@@ -199,6 +197,13 @@ def gather(placed: Sequence[Placed], device: torch.device) -> Bodies:
         pattern=torch.tensor([PATTERNS[p.thing.material] for p in placed]),
         pattern_colour=torch.tensor([linear(COLOURS[name]) for name in patterned]),
         grain=torch.tensor([THINGS[p.thing.kind].grain for p in placed]),
+        mark=torch.tensor(
+            [MARK_SHAPES.index(p.thing.look.mark) + 1 if p.thing.look.mark else 0 for p in placed]
+        ),
+        mark_at=torch.tensor([s.mark for s in shapes]),
+        mark_colour=torch.tensor([linear(COLOURS[name]) for name in marked]),
+        snow=torch.tensor([float(p.thing.effect == "snow-capped") for p in placed]),
+        glow=torch.tensor([materials.glow(p.thing) for p in placed]),
     )
     return moved_to(bodies, device)
 
@@ -217,8 +222,3 @@ def moved_to(bodies: Bodies, device: torch.device) -> Bodies:
         },
     )
     return Bodies(solid=solid, **{name: value.to(device) for name, value in fields.items()})
-
-
-def scale_of(thing: Thing) -> float:
-    """Relative size of a thing."""
-    return SIZES[thing.size]

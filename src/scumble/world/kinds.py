@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scumble.world.scene import Look
 from scumble.world.solid import Part, Vec3
 
 
@@ -23,12 +24,12 @@ class Kind:
     """Height range aside, the (x, y) on the front where a mark is painted."""
     mark_on: str = "body"
     """Whether the mark moves with the `body` or the `head`."""
-    top: tuple[Vec3, float, float] | None = None
-    """Where a hat sits: point, radius of the head there, lean backwards in degrees."""
+    top: tuple[Vec3, float] | None = None
+    """Where a hat sits: point, radius of the hat."""
     eyes: tuple[Vec3, float] | None = None
     """Between the eyes, at their front: point, half the distance between them."""
-    neck: tuple[Vec3, float, float] | None = None
-    """Centre of the neck, its radius, how far in front of the centre a bow tie sits."""
+    neck: tuple[Vec3, float, float, float] | None = None
+    """Centre of the neck, its radius, how far in front of the centre a bow tie sits, tilt of a scarf in degrees."""
     grain: float = 1.0
     """Relative size of stripes, dots and squares."""
 
@@ -66,3 +67,23 @@ def rod(start: Vec3, end: Vec3, radius: float, slot: str = "main", *flags: str) 
     turn = (math.degrees(math.asin(z)), 0.0, math.degrees(math.atan2(-x, y)))
     middle = (start[0] + delta[0] / 2, start[1] + delta[1] / 2, start[2] + delta[2] / 2)
     return part("capsule", middle, (radius, length / 2, 0.0), slot, *flags, turn=turn)
+
+
+def scaled(at: Vec3, by: Vec3) -> Vec3:
+    """A point scaled along each axis."""
+    return (at[0] * by[0], at[1] * by[1], at[2] * by[2])
+
+
+def moved(at: Vec3, by: Vec3) -> Vec3:
+    """A point moved."""
+    return (at[0] + by[0], at[1] + by[1], at[2] + by[2])
+
+
+def anchor(at: Vec3, group: str, kind: Kind, look: Look) -> Vec3:
+    """Where a point of the table's frame lies once the look is applied."""
+    wide = 1.0 / math.sqrt(look.stretch)
+    body = (wide, look.stretch, wide)
+    if group == "body":
+        return scaled(at, body)
+    away = moved(at, scaled(kind.pivot, (-1.0, -1.0, -1.0)))
+    return moved(scaled(kind.pivot, body), scaled(away, (look.head, look.head, look.head)))

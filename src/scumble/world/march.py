@@ -91,7 +91,9 @@ def normals(field: Callable[[Tensor], Tensor], points: Tensor, step: float) -> T
     return total / total.square().sum(1, keepdim=True).sqrt().clamp(min=1e-9)
 
 
-def shadow(solid: Solid, points: Tensor, light: Tensor, near: Tensor, far: Tensor, *, start: float, steps: int) -> Tensor:
+def shadow(
+    solid: Solid, points: Tensor, light: Tensor, near: Tensor, far: Tensor, *, start: float, steps: int
+) -> Tensor:
     """Share of the light (T, N) that reaches points (T, 3, N) from directions `light` (T, 3, 1): the soft shadow of
     Quilez, the smallest of sharpness * distance / length along the way from `near` to `far`."""
     length = near.clamp(min=start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scumble.world.scene import COLOURS
+from scumble.world.scene import COLOURS, Thing
 
 Rgb = tuple[float, float, float]
 
@@ -91,3 +91,21 @@ def pattern_colour(main: str, second: str) -> str:
         if contrast(COLOURS[main], COLOURS["white"]) > contrast(COLOURS[main], COLOURS["black"])
         else "black"
     )
+
+
+def mark_colour(thing: Thing, second: str) -> str:
+    """The colour of a thing's mark: the one wished for, else the one that stands out most from body and belly."""
+    if thing.look.mark_colour is not None:
+        return thing.look.mark_colour
+    under = (COLOURS[thing.colour], COLOURS[second], FIXED["light"])
+    return max(
+        ("black", "red", "blue", "yellow"), key=lambda name: min(contrast(COLOURS[name], c) for c in under)
+    )
+
+
+def glow(thing: Thing) -> Rgb:
+    """Linear light that a glowing thing gives: its colour, lightened; none for others."""
+    if thing.effect != "glowing":
+        return (0.0, 0.0, 0.0)
+    r, g, b = (0.30 + 0.70 * c for c in COLOURS[thing.colour])
+    return linear((r, g, b))

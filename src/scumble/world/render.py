@@ -10,11 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scumble.core.rng import derive, generators, randn
 from scumble.world.camera import Camera, Pose
+from scumble.world.effects import lay, veils
 from scumble.world.march import MISS, compact, put, take
 from scumble.world.scene import Scene
 from scumble.world.shade import Samples, see
-from scumble.world.stage import stage
+from scumble.world.stage import Stage, stage
+from scumble.world.styles import Sheet, outlines, restyle
+from scumble.world.vocabulary import check_scene
 
 EXPOSURE = 0.92
 SHOULDER = 0.70
@@ -68,6 +72,8 @@ def render(
 
     The same scene gives the same picture, whatever else is in the batch.
     """
+    for scene in scenes:
+        check_scene(scene)
     device = torch.device(device)
     poses = [Pose()] * len(scenes) if poses is None else list(poses)
     parts: list[Rendering | None] = [None] * len(scenes)
@@ -96,18 +102,51 @@ def _chunk(
         fine = (points[..., None] + _offsets(size, supersample, device)).flatten(2)  # (S, 2, n supersample^2)
         count = supersample * supersample
         since = take(_since(first.depth, first.body, size), index).repeat_interleave(count, dim=1)
-        second = see(view, view.camera.directions(fine), 2.0 * view.camera.slope / (size * supersample), since)
+        second = see(
+            view, view.camera.directions(fine), 2.0 * view.camera.slope / (size * supersample), since
+        )
         samples = _Pixels(
             put(samples.pixels, index, valid, tone(second.colour).unflatten(2, (-1, count)).mean(3)),
             put(samples.masks, index, valid, _coverage(second).unflatten(2, (-1, count)).mean(3)),
             put(samples.depth, index, valid, second.depth.unflatten(1, (-1, count)).amin(2)),
         )
+    pixels, masks = _veiled(view, samples, view.camera.directions(centres), size)
+    pixels = _restyled(scenes, pixels.unflatten(2, (size, size)), first, size)
     return Rendering(
-        samples.pixels.unflatten(2, (size, size)),
-        samples.masks.unflatten(2, (size, size)),
-        samples.depth.unflatten(1, (size, size)),
-        view.camera,
+        pixels, masks.unflatten(2, (size, size)), samples.depth.unflatten(1, (size, size)), view.camera
     )
+
+
+def _veiled(view: Stage, samples: _Pixels, rays: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Pixels and masks with halos and smoke."""
+    rows: list[tuple[Tensor, Tensor]] = []
+    for i, things in enumerate(view.things):
+        seen = Camera(view.camera.origin[i : i + 1], view.camera.axes[i : i + 1])
+        over = veils(
+            things,
+            view.times[i],
+            seen,
+            rays[i : i + 1],
+            samples.depth[i],
+            samples.masks[i],
+            view.light[i],
+            size,
+        )
+        rows.append(lay(samples.pixels[i], samples.masks[i], over))
+    return torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
+
+
+def _restyled(scenes: Sequence[Scene], pixels: Tensor, first: Samples, size: int) -> Tensor:
+    if all(scene.style == "photo" for scene in scenes):
+        return pixels
+    body = first.body.unflatten(1, (size, size))
+    outline = outlines(body, first.depth.unflatten(1, (size, size)), first.normal.unflatten(2, (size, size)))
+    grain = randn((2, size, size), generators(derive(s.seed, "grain") for s in scenes), device=pixels.device)
+    done = [
+        restyle(scene.style, Sheet(pixels[i : i + 1], outline[i : i + 1], grain[i : i + 1]))
+        for i, scene in enumerate(scenes)
+    ]
+    return torch.cat(done)
 
 
 def _since(depth: Tensor, body: Tensor, size: int) -> Tensor:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from scumble.world.build import Bodies
 from scumble.world.march import MISS, box, compact, normals, put, shadow, take, trace
-from scumble.world.places import GROUNDS, column, ground_colour, mix, sky_colour, smooth
-from scumble.world.solid import distances, union
+from scumble.world.marks import MARK_RADIUS, mark_distance
+from scumble.world.places import GROUNDS, LIGHTS, column, ground_colour, mix, sky_colour, smooth
+from scumble.world.solid import FAR, distances, union
 from scumble.world.stage import Stage
 
 STEPS = 12
@@ -74,26 +75,33 @@ def lit(stage: Stage, points: Tensor, start: float, wanted: Tensor | None = None
         if index.shape[1] == 0:
             continue
         base = take(local, index)
-        found = shadow(layer.solid, base, light, take(near, index), take(far, index), start=start, steps=SHADOW_STEPS)
+        found = shadow(
+            layer.solid, base, light, take(near, index), take(far, index), start=start, steps=SHADOW_STEPS
+        )
         one = put(torch.ones_like(far), index, valid, found)
         share = share.index_copy(0, layer.scene, share[layer.scene] * one)
     return share
 
 
-def nearness(stage: Stage, points: Tensor) -> Tensor:
-    """Distance (S, n) of ground points (S, 3, n) to the nearest body, at most 0.3."""
+def nearness(stage: Stage, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance (S, n) of ground points (S, 3, n) to the nearest body, at most 0.3, and light (S, 3, n) from bodies
+    that glow."""
     closest = torch.full_like(points[:, 0], 0.3)
+    glow = torch.zeros_like(points)
     for layer in stage.layers:
         local = layer.local(points[layer.scene])
         past = torch.maximum(layer.low[..., None] - local, local - layer.high[..., None]).clamp(min=0.0)
         away = past.square().sum(1).sqrt()
+        if bool((layer.glow > 0.0).any()):
+            fall = torch.exp(-3.2 * away)
+            glow = glow.index_add(0, layer.scene, 0.8 * layer.glow[..., None] * fall[:, None])
         index, valid = compact(away < 0.3)
         if index.shape[1] == 0:
             continue
         distance = union(layer.solid, distances(layer.solid, take(local, index))) * layer.scale[:, None]
         one = put(torch.full_like(away, 0.3), index, valid, distance.clamp(0.0, 0.3))
         closest = closest.index_copy(0, layer.scene, torch.minimum(closest[layer.scene], one))
-    return closest
+    return closest, glow
 
 
 def _surroundings(
@@ -139,13 +147,13 @@ def _ground(stage: Stage, rays: Tensor, length: Tensor, pixel: float) -> Tensor:
     albedo, mirror = ground_colour(stage.place, points[:, 0], points[:, 2], width, stage.seed)
     cosine = stage.light[:, 1:2]
     share = lit(stage, points, 0.012)
-    close = nearness(stage, points)
+    close, glow = nearness(stage, points)
     ambient = 0.45 + 0.55 * smooth(-0.02, 0.26, close)
     light = (
         stage.sun[..., None] * (cosine * share)[:, None]
         + (stage.sky + stage.fill * 0.6)[..., None] * ambient[:, None]
     )
-    colour = albedo * light
+    colour = albedo * (light + glow)
     back = rays * torch.tensor([1.0, -1.0, 1.0], device=rays.device)[:, None]
     if GROUNDS[stage.place].kind == "sea":
         colour = mix(colour, _sky(stage, back), mirror)
@@ -153,17 +161,13 @@ def _ground(stage: Stage, rays: Tensor, length: Tensor, pixel: float) -> Tensor:
         return mix(colour, _sky(stage, rays), smooth(3.4, 7.0, length))
     if GROUNDS[stage.place].kind == "table":
         return colour
-    level = rays.clone()
-    level[:, 1] = 0.035
-    haze = _sky_low(stage, level)
+    haze = _sky_low(stage, rays)
     fog = 1.0 - torch.exp(-(length / (16.0 if stage.place != "moon" else 40.0)).square())
     return mix(colour, haze, fog)
 
 
 def _sky_low(stage: Stage, rays: Tensor) -> Tensor:
     """The colour that distance fades to, (S, 3, 1)."""
-    from scumble.world.places import LIGHTS
-
     rows: list[Tensor] = []
     for time in stage.times:
         light = LIGHTS[time]
@@ -211,9 +215,22 @@ def _things(
 def surface(layer: Bodies, points: Tensor, field: Tensor, width: Tensor) -> Tensor:
     """Paint (T, 9, n) at surface points, blended over a pixel where parts meet, patterns applied."""
     solid = layer.solid
-    parts = distances(solid, points) + solid.absent[..., None] + 1e3 * (solid.cuts[..., None] == 0)
+    parts = distances(solid, points)
+    if solid.has_cuts:
+        left = -(parts + solid.cuts[..., None]).amin(1, keepdim=True)
+        parts = torch.where(solid.soft[..., None] == 0.0, torch.maximum(parts, left), parts)
+    parts = parts + solid.absent[..., None] + FAR * (solid.cuts[..., None] == 0.0)
     weights = torch.softmax(-parts / (0.45 * width[:, None]), dim=1)
     paint = layer.paint.transpose(1, 2) @ weights
+    paint = _patterned(layer, points, field, width, paint)
+    if bool((layer.mark > 0).any()):
+        paint = _marked(layer, points, field, width, paint)
+    if bool((layer.snow > 0.0).any()):
+        paint = _snowed(layer, points, field, paint)
+    return paint
+
+
+def _patterned(layer: Bodies, points: Tensor, field: Tensor, width: Tensor, paint: Tensor) -> Tensor:
     if not bool((layer.pattern > 0).any()):
         return paint
     share = pattern_share(layer, points, field, width) * paint[:, 3]
@@ -221,6 +238,30 @@ def surface(layer: Bodies, points: Tensor, field: Tensor, width: Tensor) -> Tens
     wood = _wood(points, paint[:, :3], paint[:, 3])
     wooden = (layer.pattern == 1)[:, None, None]
     return torch.cat([torch.where(wooden, wood, plain), paint[:, 3:]], dim=1)
+
+
+def _marked(layer: Bodies, points: Tensor, field: Tensor, width: Tensor, paint: Tensor) -> Tensor:
+    """Paint with the mark on what faces the front."""
+    u = (points[:, 0] - layer.mark_at[:, :1]) / MARK_RADIUS
+    v = (points[:, 1] - layer.mark_at[:, 1:2]) / MARK_RADIUS
+    rows = [
+        mark_distance(int(mark), u[i : i + 1], v[i : i + 1]) if mark else torch.ones_like(u[i : i + 1])
+        for i, mark in enumerate(layer.mark.tolist())
+    ]
+    inside = smooth(0.0, 1.0, 0.5 - torch.cat(rows) * MARK_RADIUS / width) * smooth(0.05, 0.2, field[:, 2])
+    inside = inside * (points[:, 2] > 0)
+    return torch.cat([mix(paint[:, :3], layer.mark_colour[..., None], inside), paint[:, 3:]], dim=1)
+
+
+def _snowed(layer: Bodies, points: Tensor, field: Tensor, paint: Tensor) -> Tensor:
+    """Paint with snow on what faces up, with a ragged edge."""
+    x, y, z = points.unbind(1)
+    ragged = 0.10 * torch.sin(x * 31.0 + 2.0 * torch.sin(y * 17.0)) * torch.sin(z * 27.0 + 2.0)
+    inside = smooth(0.18, 0.30, field[:, 1] + ragged) * layer.snow[:, None]
+    white = column((0.97, 0.98, 1.0), points)
+    rest = paint[:, 3:] * (1.0 - inside)[:, None]
+    rest = torch.cat([rest[:, :3], rest[:, 3:4] + 20.0 * inside[:, None], rest[:, 4:]], dim=1)
+    return torch.cat([mix(paint[:, :3], white, inside), rest], dim=1)
 
 
 def _wood(points: Tensor, colour: Tensor, share: Tensor) -> Tensor:
@@ -304,11 +345,8 @@ def _light(
     shine = paint[:, 5] * ((bent * half).sum(1).clamp(0.0, 1.0) + 1e-6).pow(paint[:, 6]) * share
     tint = mix(torch.ones_like(albedo), albedo * 1.25, metal)
     bright = (sun * 0.9 + fill)[:, :] * tint * shine[:, None]
-    result = (
-        albedo * diffuse * (1.0 - 0.85 * mirror * metal)[:, None]
-        + bright
-        + albedo * (paint[:, 4] * 1.6)[:, None]
-    )
+    lamp = paint[:, 4] * 1.6 + 0.75 * (layer.glow.amax(1) > 0.0)[:, None]
+    result = albedo * (diffuse * (1.0 - 0.85 * mirror * metal)[:, None] + lamp[:, None]) + bright
     if bool((paint[:, 7] > 0.0).any()):
         result = result + _mirrored(stage, layer, local, bent, seen, tint, mirror, metal, facing, open_)
     return result

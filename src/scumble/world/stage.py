@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from scumble.core.rng import MAX_SEED, derive
-from scumble.world.build import Bodies, Placed, gather, scale_of, shape
+from scumble.world.build import Bodies, Placed, Shape, gather, shape
 from scumble.world.camera import DISTANCE, Camera, Pose, camera
 from scumble.world.places import LIGHTS, light_direction
-from scumble.world.scene import Scene
+from scumble.world.scene import SIZES, Scene
 from scumble.world.solid import Vec3
-from scumble.world.things import THINGS
 
 YAWS = {"front": 0.0, "side": 90.0, "back": 180.0, "above": 0.0}
+STACK = 1.40
+"""Greatest height of two things on top of each other."""
 ELEVATIONS = {"front": 9.0, "side": 9.0, "back": 9.0, "above": 50.0}
 
 
@@ -28,6 +29,8 @@ class Stage:
     place: str
     times: tuple[str, ...]
     camera: Camera
+    things: tuple[tuple[Placed, ...], ...]
+    """Of each scene."""
     layers: tuple[Bodies, ...]
     """First things, then second things: in each at most one body a scene."""
     light: Tensor
@@ -72,27 +75,18 @@ def yaw_of(scene: Scene, index: int) -> float:
 def arrange(scene: Scene, row: int, pose: Pose) -> list[Placed]:
     """Where the things of a scene stand."""
     seed = scene.seed
-    shapes = [shape(THINGS[thing.kind], thing.look) for thing in scene.things]
+    shapes = [shape(thing) for thing in scene.things]
     yaws = [yaw_of(scene, i) for i in range(len(shapes))]
     grow = 1.0 + spread(seed, "scale", 0.05)
-    scales = [scale_of(thing) * grow for thing in scene.things]
-    first = (spread(seed, "x", 0.16), 0.0, spread(seed, "z", 0.10))
+    scales = [SIZES[thing.size] * grow for thing in scene.things]
+    away = spread(seed, "x", 0.14)
+    first = (away + math.copysign(0.06, away), 0.0, spread(seed, "z", 0.10))
     places: list[Vec3] = [first]
     if len(shapes) == 2:
-        shrink = 0.78 if scene.relation == "on top of" else 0.88
-        scales = [scales[0] * (shrink if scene.relation == "on top of" else 1.0), scales[1] * shrink]
-        halves = [
-            _half_widths(s.low, s.high, yaw, scale)
-            for s, yaw, scale in zip(shapes, yaws, scales, strict=True)
-        ]
-        side = -1.0 if first[0] > 0 else 1.0
+        scales, second = _related(scene, shapes, yaws, scales, first)
         if scene.relation == "on top of":
-            places = [(first[0], shapes[1].high[1] * scales[1] - 0.02, first[2]), first]
-        elif scene.relation == "in front of":
-            back = first[2] - halves[0][1] - halves[1][1] - 0.12
-            places.append((first[0] + side * 0.72 * max(halves[0][0], halves[1][0]), 0.0, back))
-        else:
-            places.append((first[0] + side * (halves[0][0] + halves[1][0] + 0.07), 0.0, first[2]))
+            places = [(first[0], shapes[1].high[1] * scales[1] - 0.02, first[2])]
+        places.append(second)
     placed: list[Placed] = []
     for i, thing in enumerate(scene.things):
         move = pose.moves[i] if i < len(pose.moves) else (0.0, 0.0, 0.0)
@@ -100,6 +94,31 @@ def arrange(scene: Scene, row: int, pose: Pose) -> list[Placed]:
         at = (places[i][0] + move[0], places[i][1] + move[1], places[i][2] + move[2])
         placed.append(Placed(row, i, thing, shapes[i], at, yaws[i] + turn, scales[i]))
     return placed
+
+
+def _related(
+    scene: Scene, shapes: Sequence[Shape], yaws: Sequence[float], scales: Sequence[float], first: Vec3
+) -> tuple[list[float], Vec3]:
+    """Scales of two things that both fit into the picture, and where the second stands."""
+    if scene.relation == "on top of":
+        height = sum(s.high[1] * scale for s, scale in zip(shapes, scales, strict=True))
+        shrink = min(0.85, STACK / height)
+        return [scale * shrink for scale in scales], first
+    halves = [
+        _half_widths(s.low, s.high, yaw, scale) for s, yaw, scale in zip(shapes, yaws, scales, strict=True)
+    ]
+    side = -1.0 if first[0] > 0 else 1.0
+    room = 1.0 + abs(first[0]) - halves[0][0] - 0.06
+    shrink = min(0.88, max(0.5, 0.5 * room / halves[1][0])) if scene.relation == "next to" else 0.88
+    wide, deep = halves[1][0] * shrink, halves[1][1] * shrink
+    if scene.relation == "next to":
+        return [scales[0], scales[1] * shrink], (
+            first[0] + side * (halves[0][0] + wide + 0.06),
+            0.0,
+            first[2],
+        )
+    away = side * (0.72 * halves[0][0] + 0.45 * wide)
+    return [scales[0], scales[1] * shrink], (first[0] + away, 0.0, first[2] - halves[0][1] - deep - 0.06)
 
 
 def _half_widths(low: Vec3, high: Vec3, yaw: float, scale: float) -> tuple[float, float]:
@@ -120,6 +139,7 @@ def stage(scenes: Sequence[Scene], poses: Sequence[Pose], device: torch.device) 
         place=scenes[0].place,
         times=tuple(scene.time for scene in scenes),
         camera=Camera(seen.origin.to(device), seen.axes.to(device)),
+        things=tuple(tuple(row) for row in placed),
         layers=tuple(gather(layer, device) for layer in layers if layer),
         light=torch.tensor(
             [light_direction(s.time, spread(s.seed, "sun", 14.0)) for s in scenes], device=device
