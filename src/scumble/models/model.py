@@ -52,7 +52,7 @@ class Posterior:
         return self.mean
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Model:
     """Networks, frozen and in evaluation mode, with what is needed to use them.
 
@@ -83,6 +83,9 @@ class Model:
     safety_checker: SafetyChecker | None = None
     is_random: bool = False
     words: dict[str, Sequence[Tensor]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}: {self.family}, {self.prediction}, {self.dtype} on {self.device}>"
 
     @cached_property
     def hash(self) -> str:

@@ -38,7 +38,7 @@ __all__ = ["MAX_CHUNKS", "Span", "Words", "encode", "parse"]
 
 Words = Mapping[str, Sequence[Tensor]]
 
-MAX_CHUNKS = 32
+MAX_CHUNKS = 64
 """The longest prompt, in chunks of 75 tokens."""
 
 _CLOSING = {")": ("(", 1.1), "]": ("[", 1 / 1.1)}
