@@ -1,5 +1,38 @@
-"""scumble: six published ways to edit images with diffusion models."""
+"""scumble: six published ways to edit images with diffusion models.
+
+    import scumble
+
+    [picture] = scumble.generate("a red cat on the beach", seed=7)
+    picture.image.save("cat.png")
+
+The names below load what they need when they are first used; `import scumble` itself loads nothing heavy.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scumble.verbs.generate import generate as generate
+    from scumble.verbs.load import load as load
+
 __version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "generate": "scumble.verbs.generate",
+    "load": "scumble.verbs.load",
+}
+"""Public names and the modules that they live in."""
+
+__all__ = ["__version__", "generate", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scumble' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

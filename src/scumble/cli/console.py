@@ -12,34 +12,49 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from scumble.core.events import Loop
+    from scumble.core.events import Progress as Event
 
 Result = TypeVar("Result")
 
 
 def follow(loop: Loop[Result]) -> Result:
     """Run `loop` to its end with a progress bar, one row a stage, and return its result."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(
-        *columns, TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True)
-    ) as bars:
-        tasks: dict[str, Any] = {}
+    bars: Bars | None = None
+    try:
         while True:
             try:
                 event = next(loop)
             except StopIteration as stop:
                 return stop.value
-            if event.stage not in tasks:
-                tasks[event.stage] = bars.add_task(event.stage, note="")
-            note = "" if event.loss is None else f"loss {event.loss:.4f}"
-            bars.update(tasks[event.stage], completed=event.step, total=event.total, note=note)
+            if bars is None:  # only now: a loop that fails at once shows no bar
+                bars = Bars()
+            bars.show(event)
+    finally:
+        if bars is not None:
+            bars.close()
+
+
+class Bars:
+    """Progress bars on standard error, one a stage, with the time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        note, left = TextColumn("{task.fields[note]}"), TimeRemainingColumn(elapsed_when_finished=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), note, left)
+        self._bars = Progress(*columns, console=Console(stderr=True))
+        self._tasks: dict[str, Any] = {}
+        self._bars.start()
+
+    def show(self, event: Event) -> None:
+        if event.stage not in self._tasks:
+            self._tasks[event.stage] = self._bars.add_task(event.stage, note="")
+        note = "" if event.loss is None else f"loss {event.loss:.4f}"
+        self._bars.update(self._tasks[event.stage], completed=event.step, total=event.total, note=note)
+
+    def close(self) -> None:
+        self._bars.stop()
 
 
 def say(text: str) -> None:

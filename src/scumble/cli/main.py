@@ -36,7 +36,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 def main() -> None:
     """Run the command line; exits with 0, 1 for failure, 2 for bad input, 130 when interrupted."""
     try:
-        app(standalone_mode=True)
+        app(prog_name="scumble")
     except ScumbleError as error:
         say(f"scumble: {error}")
         sys.exit(error.exit_status)

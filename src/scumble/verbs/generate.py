@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbelow
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field
@@ -75,13 +75,23 @@ class GenerateConfig(ModelConfig):
             guidance_rescale=self.guidance_rescale,
         )
 
+    def seeded(self) -> Self:
+        """The same with a seed, drawn if there is none."""
+        return self if self.seed is not None else self.replace(seed=randbelow(2**32))
+
+    @property
+    def seeds(self) -> range:
+        """One seed a picture. The settings need to be `seeded`."""
+        if self.seed is None:
+            raise ConfigError("The settings have no seed yet.", "Draw one with seeded().")
+        return range(self.seed, self.seed + self.count)
+
     def task(self, model: Model) -> Task:
-        """What to draw on `model`; draws a seed if there is none."""
-        first = randbelow(2**32) if self.seed is None else self.seed
+        """What to draw on `model`. The settings need to be `seeded`."""
         return Task(
             prompt=self.prompt,
             negative=self.negative,
-            seeds=range(first, first + self.count),
+            seeds=self.seeds,
             height=self.height or model.default_size,
             width=self.width or model.default_size,
             options=self.options(model),
@@ -99,7 +109,7 @@ def generate(prompt: str, **settings: Any) -> list[Picture]:
     >>> [picture] = scumble.generate("a red cat on the beach", seed=7)
     >>> picture.image.save("cat.png")
     """
-    config = GenerateConfig(prompt=prompt, **settings)
+    config = GenerateConfig(prompt=prompt, **settings).seeded()
     model = config.load()
     return finish(draw(config, model, config.task(model)))
 
@@ -125,9 +135,10 @@ def draw_to(
     config: GenerateConfig, out: Path, *, overwrite: bool = False, with_recipe: bool = True
 ) -> Loop[Saved]:
     """Draw and write pictures to `out`, as `planned_paths` names them. Names are checked before the work."""
+    config = config.seeded()
+    paths = planned_paths(out, config.seeds, overwrite=overwrite)
     model = config.load()
     task = config.task(model)
-    paths = planned_paths(out, task.seeds, overwrite=overwrite)
     pictures = yield from draw(config, model, task)
     files = save_pictures(pictures, paths, with_recipe=with_recipe)
     return Saved(files, RANDOM_MODEL if model.is_random else "")
@@ -161,6 +172,7 @@ class Estimate(Config):
 
 def estimate_generate(config: GenerateConfig) -> Estimate:
     """What `draw` will need, by tracing one step and one decoding without running them."""
+    config = config.seeded()
     model = config.load()
     task = config.task(model)
     batch = min(config.batch, config.count)

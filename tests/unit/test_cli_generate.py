@@ -1,0 +1,178 @@
+"""`scumble generate` as a stranger types it, right and wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli import scumble
+from PIL import Image
+from tiny import make
+
+from scumble.history.embed import read_recipe
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    make("sd1", path)
+    return str(path)
+
+
+def draw(model: str, out: Path, *more: str) -> Any:
+    return scumble(
+        "generate", "a red cat", "--model", model, "--steps", "2", "--seed", "5", "-o", str(out), *more
+    )
+
+
+def opened(path: Path) -> Image.Image:
+    """The picture, decoded, with its file closed again."""
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def test_one_picture_with_its_recipe(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "cat.png"
+    outcome = draw(model, out)
+    assert outcome.status == 0
+    assert outcome.out == f"{out}\n"
+    assert opened(out).size == (64, 64)
+    recipe = read_recipe(out)
+    assert (recipe.seed, recipe.settings["prompt"], recipe.settings["steps"]) == (5, "a red cat", 2)
+    assert recipe.model.name == "tiny"
+
+
+def test_several_pictures_and_a_grid(model: str, tmp_path: Path) -> None:
+    outcome = draw(model, tmp_path / "cats.png", "--count", "3", "--json")
+    names = [Path(row["path"]).name for row in outcome.json["pictures"]]
+    assert names == ["cats-5.png", "cats-6.png", "cats-7.png", "cats.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+    assert opened(tmp_path / "cats.png").width > 64
+
+
+def test_the_same_seed_gives_the_same_bytes(model: str, tmp_path: Path) -> None:
+    one = draw(model, tmp_path / "a", "--count", "2", "--batch", "1", "--json").json
+    two = draw(model, tmp_path / "b", "--count", "2", "--batch", "1", "--json").json
+    assert [r["sha256"] for r in one["pictures"]] == [r["sha256"] for r in two["pictures"]]
+
+
+def test_settings_come_from_a_file_and_options_win(model: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('negative = "fog"\nsteps = 3\nwidth = 32\nheight = 32\n')
+    out = tmp_path / "cat.png"
+    assert draw(model, out, "--config", str(tmp_path / "s.toml")).status == 0
+    settings = read_recipe(out).settings
+    assert (settings["negative"], settings["steps"], settings["width"]) == ("fog", 2, 32)
+
+
+def test_dry_run_draws_nothing(model: str, tmp_path: Path) -> None:
+    outcome = draw(model, tmp_path / "cat.png", "--dry-run", "--json")
+    assert outcome.status == 0
+    assert outcome.json["seconds"] > 0
+    assert outcome.json["memory_bytes"] > 1_000_000
+    assert outcome.json["settings"]["seed"] == 5
+    assert not (tmp_path / "cat.png").exists()
+
+
+def test_no_recipe_is_left_out(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "cat.png"
+    assert draw(model, out, "--no-recipe").status == 0
+    assert "scumble" not in opened(out).info
+    assert "a red cat" not in out.read_bytes().decode("latin-1")
+
+
+def test_long_prompt_and_weights_are_drawn(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "long.png"
+    prompt = "a (red:1.3) cat, [blue] ball, " * 20
+    assert scumble("generate", prompt, "--model", model, "--steps", "1", "-o", str(out)).status == 0
+
+
+def broken_models(tmp_path: Path) -> dict[str, Path]:
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("zero", "text", "cut", "huge", "alien")}
+    files["zero"].write_bytes(b"")
+    files["text"].write_text("this is no model")
+    files["cut"].write_bytes((1000).to_bytes(8, "little") + b'{"a":')
+    files["huge"].write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    header = json.dumps({"some.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    files["alien"].write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0\0\0")
+    files["folder"] = tmp_path / "empty folder"
+    files["folder"].mkdir()
+    files["missing"] = tmp_path / "nowhere"
+    return files
+
+
+def test_what_is_no_model_is_one_sentence(tmp_path: Path) -> None:
+    models = broken_models(tmp_path)
+    assert len(models) == 7
+    for name, path in models.items():
+        out = tmp_path / "out" / "cat.png"
+        outcome = scumble("generate", "a cat", "--model", str(path), "-o", str(out))
+        assert outcome.status == 2, name
+        assert path.name in outcome.sentence, name
+        assert "Traceback" not in outcome.err
+        assert not out.parent.exists(), name
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--steps", "0"], "steps cannot be 0"),
+        (["--steps", "2000"], "steps cannot be 2000"),
+        (["--seed", "-1"], "seed cannot be -1"),
+        (["--sampler", "eulr"], "no sampler 'eulr'"),
+        (["--count", "0"], "count cannot be 0"),
+        (["--width", "30000"], "width cannot be 30000"),
+        (["--width", "63"], "cannot make a picture of 63 x 64"),
+        (["--device", "tpu"], "tpu"),
+        (["--dtype", "int4"], "dtype cannot be 'int4'"),
+        (["--guidance", "nan"], "guidance cannot be nan"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_settings_that_cannot_be_are_named(
+    model: str, tmp_path: Path, options: list[str], named: str
+) -> None:
+    outcome = draw(model, tmp_path / "cat.png", *options)
+    assert outcome.status == 2
+    assert named in outcome.sentence
+    assert not any(tmp_path.iterdir())
+
+
+def test_misspelled_setting_in_a_file_gets_the_nearest_name(model: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("stepz = 3\n")
+    outcome = draw(model, tmp_path / "cat.png", "--config", str(tmp_path / "s.toml"))
+    assert (outcome.status, outcome.sentence) == (2, "There is no setting 'stepz'. Did you mean 'steps'?")
+
+
+def test_prompt_of_ten_thousand_characters_is_a_picture_or_a_sentence(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "cat.png"
+    outcome = scumble("generate", "cat " * 2500, "--model", model, "--steps", "1", "-o", str(out))
+    assert outcome.status in (0, 2)
+    assert out.exists() == (outcome.status == 0)
+    assert outcome.status == 0 or "10000" in outcome.sentence or "10,000" in outcome.sentence
+
+
+def test_nothing_is_overwritten_unless_asked(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "cat.png"
+    out.write_text("precious")
+    assert draw(model, out).status == 2
+    assert out.read_text() == "precious"
+    assert draw(model, out, "--overwrite").status == 0
+    assert opened(out).size == (64, 64)
+
+
+def test_full_disk_leaves_nothing_half_written(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = draw(model, tmp_path / "cat.png")
+    assert outcome.status == 1
+    assert "full" in outcome.sentence
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,59 @@
+"""The command line's texts are frozen: a change of an option shows in a diff. And `--help` is quick."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer.main
+from cli import COMMANDS, scumble
+
+from scumble.cli.main import app
+
+HELP = Path(__file__).parents[1] / "data" / "help"
+
+
+def every_command() -> set[tuple[str, ...]]:
+    """The commands that there are, by asking the application."""
+    found: set[tuple[str, ...]] = set()
+
+    def visit(command: object, name: tuple[str, ...]) -> None:
+        found.add(name)
+        for child, below in getattr(command, "commands", {}).items():
+            visit(below, (*name, child))
+
+    visit(typer.main.get_command(app), ())
+    return found
+
+
+def test_every_command_has_a_frozen_text() -> None:
+    assert every_command() == set(COMMANDS)
+    assert len(list(HELP.glob("*.txt"))) == len(COMMANDS) == 7
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c) or "scumble")
+def test_help_is_as_frozen(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    frozen = (HELP / f"{'-'.join(('scumble', *command))}.txt").read_text()
+    outcome = scumble(*command, "--help")
+    assert outcome.status == 0
+    assert outcome.out == frozen, "python tests/data/help/make.py freezes it anew"
+
+
+def test_help_is_quick() -> None:
+    """At most 0.3 s, or three times the interpreter with typer alone where the machine is slow or busy."""
+    ours = _fastest("from scumble.cli.main import main; import sys; sys.argv=['scumble','--help']; main()")
+    floor = _fastest("import typer, pathlib")
+    assert ours < max(0.3, 3 * floor), f"{ours:.2f} s, typer alone {floor:.2f} s"
+
+
+def _fastest(code: str) -> float:
+    times: list[float] = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - start)
+    return min(times)
