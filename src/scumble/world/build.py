@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,10 +15,9 @@ from scumble.world.kinds import Kind, anchor, moved, scaled
 from scumble.world.marks import MARK_SHAPES
 from scumble.world.materials import EMISSION, FINISHES, FIXED, PATTERNS, linear
 from scumble.world.scene import COLOURS, Look, Thing
-from scumble.world.solid import Part, Solid, Vec3, extent, ordered, pack
+from scumble.world.field import Solid, pack
+from scumble.world.solid import Part, Vec3, bounds
 from scumble.world.things import THINGS
-
-AXES: tuple[Vec3, ...] = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +54,21 @@ def shape(thing: Thing) -> Shape:
     kind, look = THINGS[thing.kind], thing.look
     extra = worn(thing.accessory, kind, look) if thing.accessory else ()
     parts = [_looked(p, kind, look) for p in kind.parts]
-    floor = -max(extent(p, (0, -1, 0)) for p in parts if not p.cut)
-    drop = (0.0, -floor, 0.0)
-    whole = [replace(p, at=moved(p.at, drop)) for p in (*parts, *extra)]
-    reach = [max(extent(p, axis) for p in whole if not p.cut) for axis in AXES]
+    drop = (0.0, -min(bounds(p)[0][1] for p in parts if not p.cut), 0.0)
+    whole = tuple(replace(p, at=moved(p.at, drop)) for p in (*parts, *extra))
+    boxes = [bounds(p) for p in whole if not p.cut]
     mark = anchor((*kind.mark, 0.0), kind.mark_on, kind, look)
     return Shape(
-        tuple(ordered(whole)),
+        whole,
         kind.blend,
-        (-reach[1], -reach[3], -reach[5]),
-        (reach[0], reach[2], reach[4]),
+        _corner(min, [b[0] for b in boxes]),
+        _corner(max, [b[1] for b in boxes]),
         moved(mark, drop),
     )
+
+
+def _corner(choose: Callable[[Iterable[float]], float], points: Sequence[Vec3]) -> Vec3:
+    return (choose(p[0] for p in points), choose(p[1] for p in points), choose(p[2] for p in points))
 
 
 PAINT = 9
@@ -174,8 +176,7 @@ def gather(placed: Sequence[Placed], device: torch.device) -> Bodies:
     """Tensors of all bodies of a chunk."""
     shapes = [p.shape for p in placed]
     solid, columns = pack([s.parts for s in shapes], [s.blend for s in shapes])
-    width = solid.absent.shape[1]
-    paints = torch.zeros(len(placed), width, PAINT)
+    paints: list[list[list[float]]] = []
     patterned: list[str] = []
     marked: list[str] = []
     for row, p in enumerate(placed):
@@ -183,12 +184,12 @@ def gather(placed: Sequence[Placed], device: torch.device) -> Bodies:
         second = materials.second_colour(p.thing.colour, p.thing.look.second_colour, kind.second)
         marked.append(materials.mark_colour(p.thing, second))
         patterned.append(materials.pattern_colour(p.thing.colour, second))
-        paints[row, columns[row]] = torch.tensor([paint(q, p.thing, second) for q in p.shape.parts])
+        paints.append([paint(q, p.thing, second) if q else [0.0] * PAINT for q in columns[row]])
     bodies = Bodies(
         scene=torch.tensor([p.scene for p in placed]),
         thing=torch.tensor([p.index for p in placed]),
         solid=solid,
-        paint=paints,
+        paint=torch.tensor(paints),
         at=torch.tensor([p.at for p in placed]),
         turn=torch.tensor([turn_about_y(p.yaw) for p in placed]),
         scale=torch.tensor([p.scale for p in placed]),
@@ -212,13 +213,5 @@ def moved_to(bodies: Bodies, device: torch.device) -> Bodies:
     """The same bodies on a device."""
     if device.type == "cpu":
         return bodies
-    fields = {name: getattr(bodies, name) for name in bodies.__dataclass_fields__ if name != "solid"}
-    solid = replace(
-        bodies.solid,
-        **{
-            name: getattr(bodies.solid, name).to(device)
-            for name in bodies.solid.__dataclass_fields__
-            if not name.startswith("has")
-        },
-    )
-    return Bodies(solid=solid, **{name: value.to(device) for name, value in fields.items()})
+    fields = {name: getattr(bodies, name).to(device) for name in bodies.__dataclass_fields__}
+    return Bodies(**fields)

@@ -7,10 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scumble.world.solid import Solid, distances, union
+from scumble.world.field import FAR, Solid, distance
 
 MISS = 1e4
 """Ray length of a miss."""
+TRACE_STEPS = (2, 3, 3, 4, 5, 7)
+"""Steps of rays between two times of leaving out those that have arrived."""
+SHADOW_STEPS = (3, 3, 3, 4)
 SHARPNESS = 9.0
 """Of shadows: 1 / the tangent of the angle that the light is wide."""
 
@@ -57,28 +60,26 @@ def box(low: Tensor, high: Tensor, origin: Tensor, direction: Tensor) -> tuple[T
 
 
 def trace(
-    solid: Solid, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, *, steps: int, width: float
+    solid: Solid, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, *, width: float
 ) -> Tensor:
-    """Lengths (T, N) at which rays meet the solid, `MISS` where they do not; a hit is closer than `width` times length."""
+    """Lengths (T, N) at which rays meet the solid, `MISS` where they do not; a hit is closer than `width` times length.
+
+    Rays that graze the solid for longer than the steps allow meet it where they have come close."""
     length, found = near.clone(), torch.full_like(near, MISS)
     index, alive = compact(far > near)
-    for step in range(steps):
+    for turn, steps in enumerate(TRACE_STEPS):
         if index.shape[1] == 0:
             break
-        at = take(length, index)
-        rays = take(direction, index)
-        limit = take(far, index)
-        for _ in range(3):
-            distance = union(solid, distances(solid, origin + rays * at[:, None]))
-            hit = distance < width * at
-            at = torch.where(hit, at, at + distance * 0.97)
-        length = put(length, index, alive, at)
-        hit = hit & alive
-        found = put(found, index, hit, at)
-        keep = alive & ~hit & (at < limit)
-        if step + 1 < steps:
-            narrow, alive = compact(keep)
-            index = index.gather(1, narrow)
+        at, rays, limit = take(length, index), take(direction, index), take(far, index)
+        for _ in range(steps):
+            step = distance(solid, origin + rays * at[:, None])
+            hit = step < width * at
+            at = at + 0.97 * step * ~hit
+        last = turn + 1 == len(TRACE_STEPS)
+        hit = (step < (6.0 if last else 1.0) * width * at) & alive & (at < limit)
+        length, found = put(length, index, alive, at), put(found, index, hit, at)
+        narrow, alive = compact(alive & ~hit & (at < limit))
+        index = index.gather(1, narrow)
     return found
 
 
@@ -91,25 +92,22 @@ def normals(field: Callable[[Tensor], Tensor], points: Tensor, step: float) -> T
     return total / total.square().sum(1, keepdim=True).sqrt().clamp(min=1e-9)
 
 
-def shadow(
-    solid: Solid, points: Tensor, light: Tensor, near: Tensor, far: Tensor, *, start: float, steps: int
-) -> Tensor:
+def shadow(solid: Solid, points: Tensor, light: Tensor, near: Tensor, far: Tensor, *, start: float) -> Tensor:
     """Share of the light (T, N) that reaches points (T, 3, N) from directions `light` (T, 3, 1): the soft shadow of
     Quilez, the smallest of sharpness * distance / length along the way from `near` to `far`."""
     length = near.clamp(min=start)
     share = torch.ones_like(far)
     index, alive = compact(length < far)
-    for step in range(steps):
+    for steps in SHADOW_STEPS:
         if index.shape[1] == 0:
             break
         at, least, limit, base = (take(v, index) for v in (length, share, far, points))
-        for _ in range(3):
-            distance = union(solid, distances(solid, base + light * at[:, None]))
-            least = torch.where(at < limit, torch.minimum(least, SHARPNESS * distance / at), least)
-            at = at + distance.clamp(0.015, 0.2)
+        for _ in range(steps):
+            step = distance(solid, base + light * at[:, None])
+            least = torch.minimum(least, SHARPNESS * step / at + FAR * (at >= limit))
+            at = at + step.clamp(0.015, 0.2)
         length, share = put(length, index, alive, at), put(share, index, alive, least)
-        if step + 1 < steps:
-            narrow, kept = compact(alive & (at < limit) & (least > 0.0))
-            index, alive = index.gather(1, narrow), kept & alive.gather(1, narrow)
+        narrow, kept = compact(alive & (at < limit) & (least > 0.0))
+        index, alive = index.gather(1, narrow), kept & alive.gather(1, narrow)
     share = share.clamp(0.0, 1.0)
     return share * share * (3.0 - 2.0 * share)

@@ -141,7 +141,7 @@ OBJECTS: dict[str, Kind] = {
                 "second",
                 "head",
                 "hard",
-                turn=(0, 48, 0),
+                turn=(0, 34, 0),
             ),
             part(
                 "ellipsoid",
@@ -150,7 +150,7 @@ OBJECTS: dict[str, Kind] = {
                 "second",
                 "head",
                 "hard",
-                turn=(0, 48, 0),
+                turn=(0, 34, 0),
             ),
             part(
                 "box",
@@ -159,7 +159,7 @@ OBJECTS: dict[str, Kind] = {
                 "crimson",
                 "limb",
                 "hard",
-                turn=(0, 48, 0),
+                turn=(0, 34, 0),
                 edge=0.01,
             ),
             part("box", (0, 0.40, -0.34), (0.12, 0.06, 0.08), "wood", "limb", "hard"),

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from scumble.world.build import Bodies
+from scumble.world.field import distance, exposed
 from scumble.world.march import MISS, box, compact, normals, put, shadow, take, trace
 from scumble.world.marks import MARK_RADIUS, mark_distance
 from scumble.world.places import GROUNDS, LIGHTS, column, ground_colour, mix, sky_colour, smooth
-from scumble.world.solid import FAR, distances, union
+
 from scumble.world.stage import Stage
 
-STEPS = 12
-SHADOW_STEPS = 5
 GREEN_SCREEN = (0.0, 177.0 / 255.0, 64.0 / 255.0)
 
 
@@ -57,7 +56,7 @@ def _lengths(stage: Stage, layer: Bodies, rays: Tensor, pixel: float, since: Ten
     near, far = box(layer.low, layer.high, origin, direction)
     if since is not None:
         near = torch.maximum(near, since[layer.scene] / layer.scale[:, None])
-    local = trace(layer.solid, origin, direction, near, far, steps=STEPS, width=0.35 * pixel)
+    local = trace(layer.solid, origin, direction, near, far, width=0.35 * pixel)
     length = torch.where(local < MISS, local * layer.scale[:, None], MISS)
     if whole:
         return length
@@ -75,9 +74,7 @@ def lit(stage: Stage, points: Tensor, start: float, wanted: Tensor | None = None
         if index.shape[1] == 0:
             continue
         base = take(local, index)
-        found = shadow(
-            layer.solid, base, light, take(near, index), take(far, index), start=start, steps=SHADOW_STEPS
-        )
+        found = shadow(layer.solid, base, light, take(near, index), take(far, index), start=start)
         one = put(torch.ones_like(far), index, valid, found)
         share = share.index_copy(0, layer.scene, share[layer.scene] * one)
     return share
@@ -98,8 +95,8 @@ def nearness(stage: Stage, points: Tensor) -> tuple[Tensor, Tensor]:
         index, valid = compact(away < 0.3)
         if index.shape[1] == 0:
             continue
-        distance = union(layer.solid, distances(layer.solid, take(local, index))) * layer.scale[:, None]
-        one = put(torch.full_like(away, 0.3), index, valid, distance.clamp(0.0, 0.3))
+        nearest = distance(layer.solid, take(local, index)) * layer.scale[:, None]
+        one = put(torch.full_like(away, 0.3), index, valid, nearest.clamp(0.0, 0.3))
         closest = closest.index_copy(0, layer.scene, torch.minimum(closest[layer.scene], one))
     return closest, glow
 
@@ -201,9 +198,8 @@ def _things(
     far = take(length[layer.scene], index)
     points = stage.camera.origin[layer.scene][..., None] + seen * far[:, None]
     local = layer.local(points)
-    solid = layer.solid
     width = pixel * far / layer.scale[:, None]
-    field = normals(lambda p: union(solid, distances(solid, p)), local, 0.004)
+    field = normals(lambda p: distance(layer.solid, p), local, 0.004)
     paint = surface(layer, local, field, width)
     world = layer.turn @ field
     shaded = _light(stage, layer, points, local, world, field, seen, paint)
@@ -214,13 +210,7 @@ def _things(
 
 def surface(layer: Bodies, points: Tensor, field: Tensor, width: Tensor) -> Tensor:
     """Paint (T, 9, n) at surface points, blended over a pixel where parts meet, patterns applied."""
-    solid = layer.solid
-    parts = distances(solid, points)
-    if solid.has_cuts:
-        left = -(parts + solid.cuts[..., None]).amin(1, keepdim=True)
-        parts = torch.where(solid.soft[..., None] == 0.0, torch.maximum(parts, left), parts)
-    parts = parts + solid.absent[..., None] + FAR * (solid.cuts[..., None] == 0.0)
-    weights = torch.softmax(-parts / (0.45 * width[:, None]), dim=1)
+    weights = torch.softmax(-exposed(layer.solid, points) / (0.45 * width[:, None]), dim=1)
     paint = layer.paint.transpose(1, 2) @ weights
     paint = _patterned(layer, points, field, width, paint)
     if bool((layer.mark > 0).any()):
@@ -325,8 +315,7 @@ def _light(
     full = raised.new_zeros(stage.light.shape[0], 3, raised.shape[2]).index_copy(0, rows, raised)
     facing_sun = torch.zeros_like(full[:, 0], dtype=torch.bool).index_copy(0, rows, cosine > -0.08)
     share = lit(stage, full, 0.02, facing_sun)[rows] * smooth(-0.08, 0.12, cosine)
-    solid = layer.solid
-    close = union(solid, distances(solid, local + field * 0.09))
+    close = distance(layer.solid, local + field * 0.09)
     open_ = (0.42 + 0.58 * (close / 0.09)).clamp(0.25, 1.0) * (
         0.62 + 0.38 * smooth(-0.02, 0.22, points[:, 1])
     )

@@ -1,0 +1,209 @@
+"""Solids as tensors that answer how far away a point is.
+
+Every part belongs to one of three families of signed distance functions, so that a whole solid is evaluated with
+three formulas whatever it is made of: ellipsoids; boxes with rounded edges (capsules among them: boxes without
+width); and solids of revolution about y (cylinders, cones, tori). The formulas are those of Quilez, "Distance
+functions" (https://iquilezles.org/articles/distfunctions/).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scumble.world.solid import Part, rotation
+
+FAR = 1e3
+"""Distance of a part that is not there."""
+FAMILIES = {"ellipsoid": 0, "box": 1, "capsule": 1, "cylinder": 2, "cone": 2, "torus": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Solid:
+    """Parts of T solids as tensors, padded to equal numbers in each family: E ellipsoids, B boxes, R revolved.
+
+    Distances come in the order ellipsoids, boxes, revolved: M = E + B + R.
+    """
+
+    turns: Tensor
+    """(T, 3 M, 5): with `moves`, takes (x, y, z, |x|, |z|) to each part's own coordinates, in radii for ellipsoids."""
+    moves: Tensor
+    """(T, 3 M, 1)"""
+    ellipsoids: Tensor
+    """(T, 3, E, 1): 1 / radius^2."""
+    boxes: Tensor
+    """(T, 4, B, 1): half extents without the rounding, rounding."""
+    revolved: Tensor
+    """(T, 6, R, 1): ring radius, radius at y = 0, its change with y, half height, cosine of the slope, rounding."""
+    absent: Tensor
+    """(T, M, 1): `FAR` where there is padding or a part taken away, else 0."""
+    soft: Tensor
+    """(T, M, 1): 0 where a part takes part in the smooth union, `FAR` where not."""
+    hard: Tensor
+    """(T, M, 1): 0 where a part is joined with a crease, `FAR` where not."""
+    cuts: Tensor
+    """(T, M, 1): 0 where a part is taken away, `FAR` where not."""
+    blend: Tensor
+    """(T, 1, 1): radius of the smooth union."""
+    has_cuts: bool
+    has_soft: bool
+
+    def to(self, device: torch.device) -> Solid:
+        """The same solids on a device."""
+        tensors = (self.turns, self.moves, self.ellipsoids, self.boxes, self.revolved)
+        flags = (self.absent, self.soft, self.hard, self.cuts, self.blend)
+        moved = [tensor.to(device) for tensor in (*tensors, *flags)]
+        return Solid(*moved, has_cuts=self.has_cuts, has_soft=self.has_soft)
+
+
+def _sizes(part: Part) -> list[float]:
+    """The part's row in its family's table."""
+    a, b, c = part.size
+    r = part.round
+    if part.shape == "ellipsoid":
+        return [a**-2, b**-2, c**-2]
+    if part.shape == "box":
+        r = min(r, a, b, c)
+        return [a - r, b - r, c - r, r]
+    if part.shape == "capsule":
+        return [0.0, b, 0.0, a]
+    if part.shape == "torus":
+        return [a, 0.0, 0.0, 0.0, 1.0, b]
+    top = c if part.shape == "cone" else a
+    r = min(r, b)
+    below, above, half = max(a - r, 0.0), max(top - r, 0.0), b - r
+    slope = (above - below) / (2.0 * half) if half > 0 else 0.0
+    return [0.0, (below + above) / 2.0, slope, half, 1.0 / math.sqrt(1.0 + slope * slope), r]
+
+
+def _frame(part: Part | None) -> list[list[float]]:
+    """Three rows that take (x, y, z, |x|, |z|, 1) to the part's coordinates."""
+    rows = [[0.0] * 6 for _ in range(3)]
+    if part is None:
+        return rows
+    unit = part.size if part.shape == "ellipsoid" else (1.0, 1.0, 1.0)
+    matrix = rotation(part.turn)  # local = matrix^T (p - at)
+    columns = (3 if "x" in part.mirror else 0, 1, 4 if "z" in part.mirror else 2)
+    for row in range(3):
+        for axis in range(3):
+            rows[row][columns[axis]] = matrix[axis][row] / unit[row]
+        rows[row][5] = -sum(matrix[axis][row] * part.at[axis] for axis in range(3)) / unit[row]
+    return rows
+
+
+def pack(solids: Sequence[Sequence[Part]], blends: Sequence[float]) -> tuple[Solid, list[list[Part | None]]]:
+    """Tensors of T solids, and for each the part in each of the M columns, None where there is padding."""
+    families = [[[p for p in parts if FAMILIES[p.shape] == f] for f in range(3)] for parts in solids]
+    counts = [max(len(groups[f]) for groups in families) for f in range(3)]
+    fillers = ([1.0] * 3, [1.0] * 4, [0.0, 1.0, 0.0, 1.0, 1.0, 0.0])
+    columns: list[list[Part | None]] = [[] for _ in solids]
+    tables: list[Tensor] = []
+    for f, (count, filler) in enumerate(zip(counts, fillers, strict=True)):
+        table: list[list[list[float]]] = []
+        for row, groups in zip(columns, families, strict=True):
+            missing = count - len(groups[f])
+            row += [*groups[f], *[None] * missing]
+            table.append([_sizes(p) for p in groups[f]] + [filler] * missing)
+        tables.append(
+            torch.tensor(table).view(len(solids), count, len(filler)).transpose(1, 2)[..., None].contiguous()
+        )
+    frames = torch.tensor([[_frame(p) for p in row] for row in columns])  # (T, M, 3, 6)
+    frames = frames.transpose(1, 2).flatten(1, 2)  # (T, 3 M, 6)
+    solid = Solid(
+        frames[..., :5].contiguous(),
+        frames[..., 5:].contiguous(),
+        *tables,
+        _offsets([[p is not None and not p.cut for p in row] for row in columns]),
+        _offsets([[p is not None and not p.hard and not p.cut for p in row] for row in columns]),
+        _offsets([[p is not None and p.hard and not p.cut for p in row] for row in columns]),
+        _offsets([[p is not None and p.cut for p in row] for row in columns]),
+        torch.tensor(blends).clamp(min=1e-3)[:, None, None],
+        has_cuts=any(p.cut for parts in solids for p in parts),
+        has_soft=any(not p.hard for parts in solids for p in parts),
+    )
+    return solid, columns
+
+
+def _offsets(chosen: Sequence[Sequence[bool]]) -> Tensor:
+    """(T, M, 1): 0 where chosen, `FAR` where not."""
+    return FAR * (1.0 - torch.tensor(chosen, dtype=torch.float32)[..., None])
+
+
+def distances(solid: Solid, points: Tensor) -> Tensor:
+    """Signed distance of each part: points (T, 3, N) in the solids' frames -> (T, M, N)."""
+    t, _, n = points.shape
+    basis = torch.cat([points, points[:, ::2].abs()], dim=1)  # (T, 5, N): x, y, z, |x|, |z|
+    local = torch.baddbmm(solid.moves, solid.turns, basis).view(t, 3, -1, n)
+    e, b, r = (sizes.shape[2] for sizes in (solid.ellipsoids, solid.boxes, solid.revolved))
+    ellipsoids, boxes, revolved = local.split([e, b, r], dim=2)
+    found: list[Tensor] = []
+    if e:
+        found.append(_ellipsoid(ellipsoids, solid.ellipsoids))
+    if b:
+        found.append(_box(boxes, solid.boxes))
+    if r:
+        found.append(_revolved(revolved, solid.revolved))
+    return torch.cat(found, dim=1)
+
+
+def _ellipsoid(p: Tensor, inverse: Tensor) -> Tensor:
+    """k0 (k0 - 1) / k1 with k0 = |p / r| and k1 = |p / r^2|; p (T, 3, E, N) is divided by r already. -> (T, E, N)"""
+    squared = p.square()
+    k0 = squared[:, 0] + squared[:, 1] + squared[:, 2]
+    scaled = squared * inverse
+    k1 = scaled[:, 0] + scaled[:, 1] + scaled[:, 2]
+    return (k0 - k0.sqrt()) * k1.clamp(min=1e-12).rsqrt()
+
+
+def _box(p: Tensor, sizes: Tensor) -> Tensor:
+    q = p.abs() - sizes[:, :3]
+    inside = torch.maximum(torch.maximum(q[:, 0], q[:, 1]), q[:, 2]).clamp(max=0.0)
+    q = q.clamp(min=0.0).square()
+    return (q[:, 0] + q[:, 1] + q[:, 2]).sqrt() + inside - sizes[:, 3]
+
+
+def _revolved(p: Tensor, sizes: Tensor) -> Tensor:
+    ring, middle, slope, half, cosine, rounding = sizes.unbind(1)  # (T, R, 1) each
+    x, y, z = p.unbind(1)
+    radius = (x.square() + z.square()).sqrt()
+    height = torch.clamp(y, -half, half)
+    side = ((radius - ring).abs() - middle - slope * height) * cosine
+    cap = y.abs() - half
+    outside = (side.clamp(min=0.0).square() + cap.clamp(min=0.0).square()).sqrt()
+    return outside + torch.maximum(side, cap).clamp(max=0.0) - rounding
+
+
+def union(solid: Solid, parts: Tensor) -> Tensor:
+    """Distance of the whole: (T, M, N) -> (T, N).
+
+    The smooth union is Quilez's quadratic one, written so that the order of the parts does not matter: with m the
+    least distance and k the blend, m - k / 4 (sum of max(1 - (d - m) / k, 0)^2 - 1).
+    """
+    whole = (parts + solid.hard).amin(1)
+    if solid.has_soft:
+        soft = parts + solid.soft
+        least = soft.amin(1, keepdim=True)
+        near = (1.0 + (least - soft) / solid.blend).clamp(min=0.0).square().sum(1)
+        body = least[:, 0] - 0.25 * solid.blend[:, 0] * (near - 1.0)
+        if solid.has_cuts:
+            body = torch.maximum(body, -(parts + solid.cuts).amin(1))
+        whole = torch.minimum(whole, body)
+    return whole
+
+
+def distance(solid: Solid, points: Tensor) -> Tensor:
+    """Signed distance of the whole: points (T, 3, N) in the solids' frames -> (T, N)."""
+    return union(solid, distances(solid, points))
+
+
+def exposed(solid: Solid, points: Tensor) -> Tensor:
+    """Distance of each part where it is still there after cutting, `FAR` for padding: (T, 3, N) -> (T, M, N)."""
+    parts = distances(solid, points)
+    if solid.has_cuts:
+        left = -(parts + solid.cuts).amin(1, keepdim=True)
+        parts = torch.where(solid.soft == 0.0, torch.maximum(parts, left), parts)
+    return parts + solid.absent
