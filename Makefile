@@ -19,7 +19,7 @@ check: $(VENV)/.developer  ## style, types, layers, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 fix: $(VENV)/.developer    ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

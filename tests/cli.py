@@ -16,6 +16,8 @@ __all__ = ["COMMANDS", "Outcome", "scumble"]
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     (),
+    ("bench",),
+    ("bench", "full-size"),
     ("demo",),
     ("generate",),
     ("toybox",),

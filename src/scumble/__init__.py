@@ -13,11 +13,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from scumble.core.version import VERSION
+
 if TYPE_CHECKING:
     from scumble.verbs.generate import generate as generate
     from scumble.verbs.load import load as load
 
-__version__ = "0.1.0.dev0"
+__version__ = VERSION
 
 _HOMES = {
     "generate": "scumble.verbs.generate",

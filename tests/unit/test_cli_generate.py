@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import scumble
 from PIL import Image
-from tiny import make
 
+from cli import scumble
 from scumble.history.embed import read_recipe
+from tiny import make
 
 
 @pytest.fixture(scope="module")

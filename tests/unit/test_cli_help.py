@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from cli import COMMANDS, scumble
 
+from cli import COMMANDS, scumble
 from scumble.cli.main import app
 
 HELP = Path(__file__).parents[1] / "data" / "help"
@@ -31,7 +31,7 @@ def every_command() -> set[tuple[str, ...]]:
 
 def test_every_command_has_a_frozen_text() -> None:
     assert every_command() == set(COMMANDS)
-    assert len(list(HELP.glob("*.txt"))) == len(COMMANDS) == 7
+    assert len(list(HELP.glob("*.txt"))) == len(COMMANDS) == 9
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c) or "scumble")

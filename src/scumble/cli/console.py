@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scumble.core.events import Loop
     from scumble.core.events import Progress as Event
 
+__all__ = ["Bars", "Result", "duration", "follow", "give", "say", "size"]
+
 Result = TypeVar("Result")
 
 

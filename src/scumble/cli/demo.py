@@ -10,6 +10,8 @@ import typer
 from scumble.cli.console import duration, follow, give
 from scumble.cli.options import Json
 
+__all__ = ["demo"]
+
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the page.")] = Path(

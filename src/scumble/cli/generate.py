@@ -9,6 +9,8 @@ import typer
 from scumble.cli import options
 from scumble.cli.console import duration, follow, give, say, size
 
+__all__ = ["Batch", "Count", "Negative", "Sampler", "generate"]
+
 Count = Annotated[int | None, typer.Option(help="How many pictures; their seeds follow one another.  [1]")]
 Negative = Annotated[str | None, typer.Option(help="What to lead away from.")]
 Sampler = Annotated[

@@ -7,9 +7,11 @@ import sys
 
 import typer
 
-from scumble.cli import demo, generate, toybox
+from scumble.cli import bench, demo, generate, toybox
 from scumble.cli.console import say
 from scumble.core.errors import ScumbleError
+
+__all__ = ["app", "main", "root"]
 
 app = typer.Typer(
     name="scumble",
@@ -21,7 +23,8 @@ app = typer.Typer(
 )
 for command in (demo.demo, generate.generate):
     app.command()(command)
-app.add_typer(toybox.app)
+for group in (toybox.app, bench.app):
+    app.add_typer(group)
 
 
 @app.callback(invoke_without_command=True)

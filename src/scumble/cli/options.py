@@ -15,6 +15,26 @@ if TYPE_CHECKING:
 
     Settings = TypeVar("Settings", bound=Config)
 
+__all__ = [
+    "ConfigFile",
+    "Device",
+    "DryRun",
+    "Dtype",
+    "Guidance",
+    "Height",
+    "Json",
+    "LowMemory",
+    "Model",
+    "NoRecipe",
+    "Output",
+    "Overwrite",
+    "Seed",
+    "Steps",
+    "TrustPickle",
+    "Width",
+    "settings",
+]
+
 Model = Annotated[
     str | None,
     typer.Option(metavar="NAME_OR_PATH", help="toybox, a folder, a .safetensors file, a hub id.  [toybox]"),

@@ -9,6 +9,8 @@ import typer
 from scumble.cli.console import follow, give
 from scumble.cli.options import Json, Output
 
+__all__ = ["Size", "app", "render", "subjects", "unpack"]
+
 app = typer.Typer(
     name="toybox", help="The toy world: its pictures, its subjects, its model.", no_args_is_help=True
 )

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import scumble
 from scumble.core.errors import InputError
+from scumble.core.version import VERSION
 
 __all__ = ["FORMAT", "Ingredient", "Recipe", "library_versions", "parameters_line"]
 
@@ -51,7 +51,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = FORMAT
-    scumble: Annotated[str, Field(max_length=40)] = scumble.__version__
+    scumble: Annotated[str, Field(max_length=40)] = VERSION
     command: Annotated[str, Field(max_length=60)]
     settings: dict[Annotated[str, Field(max_length=60)], Any]
     seed: Annotated[int, Field(ge=0, lt=2**63)]

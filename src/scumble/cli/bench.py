@@ -1,0 +1,43 @@
+"""`scumble bench`: the measured tables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from scumble.cli.console import follow, give
+from scumble.cli.options import Json
+
+__all__ = ["app", "bench", "full_size"]
+
+app = typer.Typer(name="bench", help="The measured tables.", no_args_is_help=True)
+
+
+@app.callback()
+def bench() -> None:
+    """The measured tables."""
+
+
+@app.command(name="full-size")
+def full_size(
+    kind: Annotated[str, typer.Argument(help="sd1, sd2 or sdxl.")],
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16.")] = "float32",
+    guidance: Annotated[float, typer.Option(help="1 draws without guidance, in half the time.")] = 7.5,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for the model's files.  [a temporary one]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make, load, draw with and convert a full-size model of random weights."""
+    from scumble.bench import full_size as bench
+    from scumble.core.errors import InputError
+
+    if kind not in bench.KINDS:
+        raise InputError(f"There is no model {kind!r}.", f"Choose one of {', '.join(bench.KINDS)}.")
+    with TemporaryDirectory(dir=work) as folder:
+        phases = follow(bench.full_size(kind, Path(folder), dtype=dtype, guidance=guidance))
+    give({"phases": [asdict(p) for p in phases]}, as_json=as_json, text=bench.table(phases))
