@@ -137,6 +137,7 @@ def test_after_scenes_are_possible() -> None:
         assert after.place != "green screen" or after.time == "day"
         assert all(t.accessory is None or t.kind in WEARERS for t in after.things)
         assert edit.kind != "colour" or after.style not in COLOURLESS_STYLES
+        assert "effect" not in edit.kind or after.style not in COLOURLESS_STYLES
         assert edit.kind != "style" or edit.before.style not in COLOURLESS_STYLES
 
 

@@ -32,7 +32,7 @@ def _things() -> list[Thing]:
         ("material", scene.MATERIALS, 800),
         ("size", tuple(scene.SIZES), 1200),
         ("accessory", (*scene.ACCESSORIES, None), 200),
-        ("effect", (*scene.EFFECTS, None), 250),
+        ("effect", (*scene.EFFECTS, None), 200),
     ],
 )
 def test_every_attribute_of_things_occurs(field: str, names: tuple[str | None, ...], least: int) -> None:
@@ -146,6 +146,7 @@ def test_scenes_make_sense() -> None:
         assert drawn.relation is None or all(thing.size != "large" for thing in drawn.things)
         assert drawn.relation != "on top of" or drawn.things[1].kind in sampling.SUPPORTS
         for thing in drawn.things:
+            assert thing.effect is None or drawn.style not in scene.COLOURLESS_STYLES
             assert thing.accessory is None or thing.kind in scene.WEARERS
             assert thing.look.second_colour != thing.colour
     second = [drawn for drawn in _full() if len(drawn.things) == 2]
@@ -181,7 +182,7 @@ def test_profiles_decide_scenes(change: dict[str, object], field: str, value: st
         ({"sizes": {"small": 1.0}}, "size", {"small"}),
         ({"accessory": 0.0}, "accessory", {None}),
         ({"effect": 0.0}, "effect", {None}),
-        ({"effect": 1.0}, "effect", set(scene.EFFECTS)),
+        ({"effect": 1.0, "styles": {"photo": 1.0}}, "effect", set(scene.EFFECTS)),
     ],
 )
 def test_profiles_decide_things(change: dict[str, object], field: str, expected: set[str | None]) -> None:

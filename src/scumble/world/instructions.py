@@ -230,7 +230,7 @@ def _sizes(scene: Scene) -> Iterator[_Option]:
 
 
 def _added_effects(scene: Scene) -> Iterator[_Option]:
-    if scene.things[0].effect is None:
+    if scene.things[0].effect is None and scene.style not in COLOURLESS_STYLES:  # as in samples
         for effect in EFFECTS:
             after = _with_thing(scene, 0, replace(scene.things[0], effect=effect))
             yield _Option(0, after, _worded(EFFECT_TEXTS[effect], scene, 0))
@@ -239,7 +239,7 @@ def _added_effects(scene: Scene) -> Iterator[_Option]:
 def _removed_effects(scene: Scene) -> Iterator[_Option]:
     first = scene.things[0]
     effect = first.effect
-    if effect is not None:
+    if effect is not None and scene.style not in COLOURLESS_STYLES:
         after = _with_thing(scene, 0, replace(first, effect=None))
         yield _Option(0, after, _worded(EFFECT_REMOVALS[effect], scene, 0))
 

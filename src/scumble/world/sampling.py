@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from scumble.world.scene import (
     ACCESSORIES,
+    COLOURLESS_STYLES,
     COLOURS,
     EFFECTS,
     KINDS,
@@ -67,7 +68,7 @@ class Profile:
     accessory: float = 0.4
     """Chance that a thing which can wear something does; halved for the second thing."""
     effect: float = 0.12
-    """Chance of an effect on the first thing; the second has none."""
+    """Chance of an effect on the first thing in styles with colour; the second has none."""
 
 
 PROFILES: dict[str, Profile] = {
@@ -153,12 +154,15 @@ def _draw_scene(rng: random.Random, seed: int, profile: Profile) -> Scene:
         kind = pick(rng, [name for name in kinds if name != first.kind])
         second = _draw_thing(rng, kind, profile, accessory=profile.accessory / 2, effect=0.0)
         things = (_in_company(first), _in_company(second))
+    style = pick_weighted(rng, profile.styles)
+    if style in COLOURLESS_STYLES:  # lines show neither glow nor smoke
+        things = (replace(things[0], effect=None), *things[1:])
     return Scene(
         things=things,
         relation=relation,
         place=place,
         time="day" if place == "green screen" else time,  # a plain screen has no time of day
-        style=pick_weighted(rng, profile.styles),
+        style=style,
         view=pick_weighted(rng, profile.views),
         seed=seed,
     )
