@@ -10,11 +10,12 @@ from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError
 from scumble.core.events import Loop, finish
-from scumble.core.images import from_unit
+from scumble.core.images import from_unit, to_model
 from scumble.diffusion.samplers import SAMPLERS
 from scumble.diffusion.spacing import SPACINGS
 from scumble.history.recipe import Ingredient, Recipe, library_versions
@@ -117,8 +118,14 @@ def generate(prompt: str, **settings: Any) -> list[Picture]:
 def draw(config: GenerateConfig, model: Model, task: Task, *, preview_every: int = 0) -> Loop[list[Picture]]:
     """Draw `task`, made by `config.task(model)`, as a loop; returns the pictures with their recipes."""
     drawn = yield from text_to_image(model, task, batch_size=config.batch, preview_every=preview_every)
-    images = [from_unit(pixels[None])[0] for pixels in drawn]
-    return [Picture(im, _recipe(config, model, task, s)) for im, s in zip(images, task.seeds, strict=True)]
+    return [_picture(config, model, task, *one) for one in zip(drawn, task.seeds, strict=True)]
+
+
+def _picture(config: GenerateConfig, model: Model, task: Task, pixels: Tensor, seed: int) -> Picture:
+    """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
+    withheld = model.safety_checker is not None and model.safety_checker.flagged(to_model(pixels[None]))[0]
+    shown = torch.zeros_like(pixels) if withheld else pixels
+    return Picture(from_unit(shown[None])[0], _recipe(config, model, task, seed), withheld)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,12 @@ def draw_to(
     task = config.task(model)
     pictures = yield from draw(config, model, task)
     files = save_pictures(pictures, paths, with_recipe=with_recipe)
-    return Saved(files, RANDOM_MODEL if model.is_random else "")
+    notes = [RANDOM_MODEL] if model.is_random else []
+    if withheld := sum(p.withheld for p in pictures):
+        notes.append(
+            f"The model's safety checker withheld {withheld} of {len(pictures)} pictures; they are black."
+        )
+    return Saved(files, " ".join(notes))
 
 
 def _recipe(config: GenerateConfig, model: Model, task: Task, seed: int) -> Recipe:

@@ -25,6 +25,16 @@ class ModelConfig(Config):
     """Precision of the networks; auto is float32 on a CPU and float16 on an accelerator."""
     low_memory: bool = False
     """Trade time for memory: sliced attention, tiled decoding, and on a GPU networks moved there in turn."""
+    channels_last: bool = False
+    """Lay convolutions out for tensor cores."""
+    compile: bool = False
+    """Compile the denoiser: minutes at its first use, faster afterwards."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    offline: bool = False
+    """Use only what is in the hub's cache on this machine."""
+    safety_checker: bool = True
+    """Use the model's own safety checker, if it has one: pictures that it flags come out black."""
     trust_pickle: bool = False
     """Open pickle files in the model too. They can run anything: only for files whose maker you trust."""
 
@@ -39,6 +49,11 @@ class ModelConfig(Config):
             attention_slicing=self.low_memory,
             vae_tiling=self.low_memory,
             offload="model" if self.low_memory and device.startswith("cuda") else "none",
+            channels_last=self.channels_last,
+            compile=self.compile,
+            revision=self.revision,
+            offline=self.offline,
+            safety_checker=self.safety_checker,
             trust_pickle=self.trust_pickle,
         )
 

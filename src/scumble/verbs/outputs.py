@@ -25,6 +25,8 @@ class Picture:
 
     image: Image.Image
     recipe: Recipe
+    withheld: bool = False
+    """Whether the model's safety checker flagged it; the image is black then."""
 
     @property
     def seed(self) -> int:

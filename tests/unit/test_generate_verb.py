@@ -1,0 +1,153 @@
+"""Every setting of `generate` has an effect, and what the verb promises besides pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import scumble
+from scumble.core.errors import ConfigError, NumericError, OutOfMemoryError
+from scumble.core.events import finish
+from scumble.models.model import Model
+from scumble.sampling.preview import Previewer
+from scumble.sampling.text_to_image import text_to_image
+from scumble.verbs.generate import GenerateConfig, draw
+from scumble.verbs.load import ModelConfig
+from tiny import make
+
+BASE: dict[str, Any] = {"prompt": "a red cat", "seed": 3, "steps": 4, "sampler": "ddim", "guidance": 5.0}
+CHANGES: dict[str, Any] = {
+    "prompt": "a blue ball at night",
+    "negative": "night",
+    "count": 2,
+    "seed": 4,
+    "steps": 5,
+    "sampler": "heun",
+    "spacing": "karras",
+    "eta": 1.0,
+    "guidance": 2.0,
+    "guidance_interval": (0.2, 0.9),
+    "guidance_rescale": 0.7,
+    "width": 32,
+    "height": 32,
+}
+"""A value of each setting of the drawing that has to make another picture."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return ModelConfig(model=str(make("sd1", tmp_path_factory.mktemp("m") / "tiny"))).load()
+
+
+def drawn(model: Model, **changes: Any) -> Tensor:
+    config = GenerateConfig(**(BASE | changes))
+    return torch.stack(finish(text_to_image(model, config.task(model))))
+
+
+def test_every_setting_of_the_drawing_has_an_effect(model: Model) -> None:
+    assert set(CHANGES) | {"batch"} == set(GenerateConfig.model_fields) - set(ModelConfig.model_fields)
+    before = drawn(model)
+    for name, value in CHANGES.items():
+        after = drawn(model, **{name: value})
+        assert after.shape != before.shape or (after - before).abs().max() > 1e-3, name
+
+
+def test_batches_are_split_and_halved_when_memory_runs_out(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = drawn(model, count=5)
+    sizes: list[int] = []
+    predict = Model.predict
+
+    def small(self: Model, x: Tensor, *rest: Any) -> Tensor:
+        sizes.append(len(x))
+        if len(x) > 4:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
+        return predict(self, x, *rest)
+
+    monkeypatch.setattr(Model, "predict", small)
+    assert (drawn(model, count=5) - whole).abs().max() < 1e-4
+    assert sizes[0] == 10
+    assert set(sizes[1:]) == {2, 4}
+
+
+def test_one_picture_too_many_is_a_sentence_with_a_remedy(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Model, "predict", none)
+    with pytest.raises(OutOfMemoryError, match="--low-memory"):
+        drawn(model)
+
+
+def test_nan_is_named(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "decode", lambda self, x: torch.full((len(x), 3, 64, 64), torch.nan))
+    with pytest.raises(NumericError, match="--dtype float32"):
+        drawn(model)
+
+
+def test_flagged_pictures_come_out_black(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Strict:
+        def flagged(self, pixels: Tensor) -> list[bool]:
+            assert pixels.min() < 0
+            return [True]
+
+    monkeypatch.setattr(model, "safety_checker", Strict())
+    config = GenerateConfig(**BASE)
+    [picture] = finish(draw(config, model, config.task(model)))
+    assert picture.withheld
+    assert picture.image.getextrema() == ((0, 0),) * 3
+
+
+def test_progress_counts_to_the_end_and_previews_come_when_asked(model: Model) -> None:
+    config = GenerateConfig(**BASE, count=3, batch=2)
+    events = list(text_to_image(model, config.task(model), batch_size=2, preview_every=2))
+    drawing = [e for e in events if e.stage == "drawing"]
+    assert [e.step for e in drawing] == [2, 4, 6, 8, 9, 10, 11, 12]
+    assert {e.total for e in drawing} == {12}
+    assert [e.preview is not None for e in drawing] == [True, False] * 4
+    assert drawing[0].preview is not None
+    assert drawing[0].preview.size == (8, 8)
+
+
+def test_preview_of_a_plain_colour_is_that_colour() -> None:
+    """With an autoencoder that is an exact linear map, the fit finds its inverse."""
+
+    class Linear:
+        autoencoder, downsample, device, dtype = object(), 2, torch.device("cpu"), torch.float32
+
+        def encode(self, pixels: Tensor) -> Any:
+            pooled = torch.nn.functional.avg_pool2d(pixels, 2)
+            mixed = torch.einsum(
+                "bchw,cd->bdhw", pooled, torch.tensor([[1.0, 0, 2, 1], [0, 1, 1, 0], [1, 1, 0, 3]])
+            )
+            return type("P", (), {"mode": lambda _: mixed})()
+
+        def scale(self, latents: Tensor) -> Tensor:
+            return latents * 0.3
+
+    model = Linear()
+    previewer = Previewer.fit(model)  # pyright: ignore[reportArgumentType]
+    colour = torch.tensor([0.8, 0.2, 0.4])
+    latents = model.scale(model.encode((colour * 2 - 1).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)).mode())
+    assert previewer(latents).getpixel((1, 1)) == tuple(round(float(c) * 255) for c in colour)
+
+
+def test_seeds_count_up_from_the_first() -> None:
+    assert list(GenerateConfig(prompt="", seed=7, count=3).seeds) == [7, 8, 9]
+    with pytest.raises(ConfigError, match="no seed"):
+        _ = GenerateConfig(prompt="").seeds
+    assert GenerateConfig(prompt="").seeded().seed is not None
+
+
+def test_python_is_one_call(tmp_path: Path) -> None:
+    folder = make("sd1", tmp_path / "tiny")
+    pictures = scumble.generate("a cat", model=str(folder), seed=1, steps=1, count=2)
+    assert [p.seed for p in pictures] == [1, 2]
+    assert pictures[0].image.size == (64, 64)
