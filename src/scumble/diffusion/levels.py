@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Denoise", "Level", "broadcast"]
+__all__ = ["Denoise", "Level", "broadcast", "clean", "quotient"]
 
 
 def broadcast(value: Tensor, x: Tensor) -> Tensor:
@@ -25,11 +25,17 @@ def broadcast(value: Tensor, x: Tensor) -> Tensor:
     return value.to(x).reshape(-1, *[1] * (x.ndim - 1))  # (B, 1, ...)
 
 
+def quotient(top: Tensor, bottom: Tensor) -> Tensor:
+    """top / bottom, and 1 where the two are equal, be they both 0."""
+    return torch.where(top == bottom, torch.ones_like(top), top / bottom)
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """alpha and sigma, each () or (B,), alpha >= 0 and sigma >= 0.
 
-    Variance preserving: alpha^2 + sigma^2 = 1. Variance exploding: alpha = 1.
+    Variance preserving: alpha^2 + sigma^2 = 1. Variance exploding: alpha = 1. Samplers work in the dtype that
+    levels have, float64 as schedules give them, until they meet x.
     """
 
     alpha: Tensor
@@ -55,7 +61,17 @@ class Level:
         return broadcast(self.alpha, x0) * x0 + broadcast(self.sigma, x0) * eps
 
     def to(self, device: torch.device | str) -> Level:
-        return Level(self.alpha.to(device), self.sigma.to(device))
+        """The level on `device`, if it has a batch dimension; one of shape () is at home on the CPU."""
+        if self.alpha.ndim == 0:
+            return self
+        is_mps = torch.device(device).type == "mps"  # which has no float64
+        dtype = torch.float32 if is_mps else self.alpha.dtype
+        return Level(self.alpha.to(device, dtype), self.sigma.to(device, dtype))
+
+
+def clean() -> Level:
+    """alpha = 1, sigma = 0, of shape ()."""
+    return Level(torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
 
 
 class Denoise(Protocol):

@@ -21,19 +21,22 @@ WEIGHTINGS: tuple[Weighting, ...] = ("none", "min_snr", "debiased")
 
 
 def to_x0(prediction: Tensor, x: Tensor, level: Level, kind: Prediction) -> Tensor:
-    """x0 (B, ...) from the network's output at noisy `x` (B, ...). For eps the level needs some signal."""
+    """x0 (B, ...) from the network's output at noisy `x` (B, ...).
+
+    At a level without signal eps says nothing of x0; there x0 is x - sigma eps, 0 for an exact prediction.
+    """
     if kind == "x0":
         return prediction
     alpha, sigma = broadcast(level.alpha, x), broadcast(level.sigma, x)
     if kind == "eps":
-        return (x - sigma * prediction) / alpha
+        return (x - sigma * prediction) / broadcast(_divisor(level.alpha), x)
     norm = torch.hypot(alpha, sigma)
     return (alpha * x - sigma * norm * prediction) / norm**2
 
 
 def to_eps(x0: Tensor, x: Tensor, level: Level) -> Tensor:
-    """eps (B, ...) that takes `x0` to `x`. The level needs some noise."""
-    return (x - broadcast(level.alpha, x) * x0) / broadcast(level.sigma, x)
+    """eps (B, ...) that takes `x0` to `x`; at a level without noise x - alpha x0, 0 if x is clean."""
+    return (x - broadcast(level.alpha, x) * x0) / broadcast(_divisor(level.sigma), x)
 
 
 def target(x0: Tensor, eps: Tensor, level: Level, kind: Prediction) -> Tensor:
@@ -51,13 +54,16 @@ def loss_weight(level: Level, kind: Prediction, weighting: Weighting, *, gamma: 
 
     `min_snr` is min(SNR, gamma) on x0 (Hang et al. 2023, section 3.4), carried over to eps by 1 / SNR and to
     v by 1 / (SNR + 1). `debiased` is 1 / sqrt(SNR) on eps (Yu et al. 2023, equation 12), carried over
-    likewise.
+    likewise; without signal that has no bound, and a prediction of eps nothing to learn.
     """
-    snr = (level.alpha / level.sigma) ** 2
+    ratio = level.sigma / level.alpha  # 1 / sqrt(SNR), infinite without signal
     if weighting == "none":
-        return torch.ones_like(snr)
-    on_x0 = snr.clamp(max=gamma) if weighting == "min_snr" else snr.sqrt()
-    return {"x0": on_x0, "eps": on_x0 / snr, "v": on_x0 / (snr + 1)}[kind]
+        return torch.ones_like(ratio)
+    if weighting == "debiased":
+        return {"x0": 1 / ratio, "eps": ratio, "v": level.sigma * level.alpha / level.spread**2}[kind]
+    capped = (gamma * ratio**2).clamp(max=1)  # min(SNR, gamma) / SNR
+    kept = (level.alpha / level.spread) ** 2  # SNR / (SNR + 1)
+    return {"x0": (ratio**-2).clamp(max=gamma), "eps": capped, "v": capped * kept}[kind]
 
 
 def loss(
@@ -74,3 +80,8 @@ def loss(
     wanted = target(x0, eps, level, kind).float()
     error = (prediction.float() - wanted).square().flatten(1).mean(1)  # (B,)
     return error * loss_weight(level, kind, weighting, gamma=gamma).to(error)
+
+
+def _divisor(value: Tensor) -> Tensor:
+    """`value`, and 1 where it is 0."""
+    return torch.where(value == 0, torch.ones_like(value), value)

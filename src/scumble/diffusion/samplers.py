@@ -1,8 +1,14 @@
 """Samplers: from noise to a picture, as generator functions over `denoise(x, level) -> x0`.
 
-Each takes x (B, ...) at `levels[0]` and yields a `Step` for every further level. Levels of shape () on the
-CPU keep the loops free of waits for the device. `noise()` gives fresh standard normal noise like x, each row
-from its picture's own generator.
+Each takes x (B, ...) at `levels[0]` and yields a `Step` for every further level. `noise()` gives fresh
+standard normal noise like x, each row from its picture's own generator. Who drives a sampler may `send` it
+another x (B, ...) to go on from, as `steer` does. Levels of shape () on the CPU keep the loops free of waits
+for the device.
+
+Every step here is linear in x and x0, and its weights need two numbers only: `fade` = sigma' / sigma and
+`shrink` = (sigma' / alpha') / (sigma / alpha), the level of Karras et al. 2022 after the step over that
+before it. Written in them, nothing is divided by the alpha of a level without signal (zero terminal SNR) or
+the sigma of a clean one, and a step between equal levels returns x bit for bit.
 
 Several well-known samplers are one formula: Euler's method in the coordinates x / alpha, sigma / alpha
 (Karras et al. 2022) is DDIM (Song et al. 2021a) with eta = 0; DDPM's posterior (Ho et al. 2020, equation 7)
@@ -12,18 +18,21 @@ each against its namesake.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from scumble.diffusion.levels import Denoise, Level, broadcast
+from scumble.diffusion.levels import Denoise, Level, broadcast, quotient
 
-__all__ = ["SAMPLERS", "Sampler", "Step", "ddim", "dpmpp_2m", "heun", "reverse_sde"]
+__all__ = ["SAMPLERS", "Noise", "Run", "Sampler", "Step", "ddim", "dpmpp_2m", "heun", "reverse_sde", "steer"]
 
 Noise = Callable[[], Tensor]
+
+FEW_STEPS = 15
+"""With fewer steps than this, DPM-Solver++ ends with a first-order one, as its authors' solver does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,114 +49,119 @@ class Step:
     """The clean picture as it looked from the level before."""
 
 
-def _pairs(levels: Sequence[Level]) -> Iterator[tuple[int, Level, Level]]:
-    for i in range(len(levels) - 1):
-        yield i, levels[i], levels[i + 1]
+Run = Generator[Step, Tensor | None, None]
+"""A sampler under way: iterate over it, or `send` another x in answer to a step."""
 
 
-def ddim(
-    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, eta: float = 0.0
-) -> Iterator[Step]:
-    """DDIM (Song et al. 2021a, equations 12 and 16); `eta` 0 is deterministic, 1 has DDPM's noise."""
-    total = len(levels) - 1
-    for i, now, then in _pairs(levels):
-        x0 = denoise(x, now)
-        eps = (x - broadcast(now.alpha, x) * x0) / broadcast(now.sigma, x)
-        added = (now.sigma**2 - (now.alpha / then.alpha * then.sigma) ** 2).clamp(
-            min=0
-        )  # variance of x now given then
-        std = eta * then.sigma / now.sigma * added.sqrt()
-        rest = (then.sigma**2 - std**2).clamp(min=0).sqrt()
-        x = broadcast(then.alpha, x) * x0 + broadcast(rest, x) * eps
-        if eta > 0:
-            x = x + broadcast(std, x) * noise()
-        yield Step(i, total, then, x, x0)
+def steer(run: Run, change: Callable[[Step], Tensor]) -> Iterator[Step]:
+    """The steps of `run` with x replaced by `change(step)` (B, ...) after each, from where it goes on.
 
-
-def heun(denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise) -> Iterator[Step]:
-    """Heun's second-order method in x / alpha (Karras et al.
-
-    2022, algorithm 1); two calls a step but the last.
+    With a mask, `change` puts back the part to keep at `step.level` (Meng et al. 2021, section 3).
     """
-    total = len(levels) - 1
+    step = next(run, None)
+    while step is not None:
+        step = replace(step, x=change(step))
+        yield step
+        try:
+            step = run.send(step.x)
+        except StopIteration:
+            return
+
+
+def ddim(denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, eta: float = 0.0) -> Run:
+    """DDIM (Song et al. 2021a, equations 12 and 16); `eta` 0 is deterministic, 1 has DDPM's noise."""
     for i, now, then in _pairs(levels):
         x0 = denoise(x, now)
-        y, ratio, next_ratio = x / broadcast(now.alpha, x), now.ratio, then.ratio
-        slope = (y - x0) / broadcast(ratio, x)
-        y_next = y + broadcast(next_ratio - ratio, x) * slope
-        if i < total - 1:
-            x0 = denoise(broadcast(then.alpha, x) * y_next, then)
-            slope = (slope + (y_next - x0) / broadcast(next_ratio, x)) / 2
-            y_next = y + broadcast(next_ratio - ratio, x) * slope
-        x = broadcast(then.alpha, x) * y_next
-        yield Step(i, total, then, x, x0)
+        fade, shrink = _change(now, then)
+        fresh = eta**2 * (1 - shrink**2).clamp(min=0)  # share of sigma'^2 that is new noise
+        kept = fade * (1 - fresh).clamp(min=0).sqrt()
+        x = _weighted(x, kept, x0, then.alpha - kept * now.alpha)
+        if eta > 0:
+            x = x + broadcast(then.sigma * fresh.sqrt(), x) * noise()
+        sent = yield Step(i, len(levels) - 1, then, x, x0)
+        x = x if sent is None else sent
+
+
+def heun(denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise) -> Run:
+    """Heun's second-order method in x / alpha (Karras et al. 2022, algorithm 1).
+
+    Two calls a step, but one for a step to the clean level. With y = x / alpha, r = sigma / alpha and slope
+    (y - x0) / r, the trapezoid differs from Euler's step by (r' - r) / 2 times the difference of the two
+    slopes, which is (x0 - x0') / r'. From a level without signal, where r is infinite, the step is Euler's.
+    """
+    for i, now, then in _pairs(levels):
+        x0 = denoise(x, now)
+        fade, shrink = _change(now, then)
+        x = _weighted(x, fade, x0, then.alpha * (1 - shrink))
+        if (then.sigma > 0).all():
+            half = torch.where(shrink > 0, (1 / shrink - 1) / 2, torch.zeros_like(shrink))
+            x = x + broadcast(then.alpha * half, x) * (denoise(x, then) - x0)
+        sent = yield Step(i, len(levels) - 1, then, x, x0)
+        x = x if sent is None else sent
 
 
 def dpmpp_2m(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, stochastic: bool = False
-) -> Iterator[Step]:
-    """DPM-Solver++ 2M (Lu et al.
+) -> Run:
+    """DPM-Solver++ 2M (Lu et al. 2022b, algorithm 2), or its SDE form with `stochastic`.
 
-    2022b, algorithm 2), or its SDE form with `stochastic`; first order at both ends.
+    First order where there is nothing to extrapolate from: in the first step, in steps from a level without
+    signal or to the clean one, and in the last of fewer than 15.
     """
     total = len(levels) - 1
-    before: tuple[Tensor, Tensor] | None = None  # (ratio of the last step, its x0)
+    before: tuple[Tensor, Tensor] | None = None  # (log-ratio that the last step went down, its x0)
     for i, now, then in _pairs(levels):
         x0 = denoise(x, now)
-        shrink = then.ratio / now.ratio  # exp(-h), h = lambda_then - lambda_now
-        direction = x0
-        if before is not None and i < total - 1:
-            last_shrink, last_x0 = before
-            share = shrink.log() / last_shrink.log() / 2  # 1 / (2 r)
-            direction = x0 + broadcast(share, x) * (x0 - last_x0)
+        fade, shrink = _change(now, then)
+        h, direction = -shrink.log(), x0
+        if before is not None and not (i == total - 1 and total < FEW_STEPS):
+            usable = torch.isfinite(h) & (before[0] > 0)
+            share = torch.where(usable, h / before[0] / 2, torch.zeros_like(h))  # 1 / (2 r)
+            direction = x0 + broadcast(share, x) * (x0 - before[1])
         if stochastic:
-            kept, moved = then.sigma / now.sigma * shrink, then.alpha * (1 - shrink**2)
-            x = broadcast(kept, x) * x + broadcast(moved, x) * direction
-            x = x + broadcast(then.sigma * (1 - shrink**2).sqrt(), x) * noise()
+            x = _weighted(x, fade * shrink, direction, then.alpha * (1 - shrink**2))
+            x = x + broadcast(then.sigma * (1 - shrink**2).clamp(min=0).sqrt(), x) * noise()
         else:
-            x = broadcast(then.sigma / now.sigma, x) * x + broadcast(then.alpha * (1 - shrink), x) * direction
-        before = (shrink, x0)
-        yield Step(i, total, then, x, x0)
+            x = _weighted(x, fade, direction, then.alpha * (1 - shrink))
+        before = (h, x0)
+        sent = yield Step(i, total, then, x, x0)
+        x = x if sent is None else sent
 
 
-def reverse_sde(denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise) -> Iterator[Step]:
-    """Euler-Maruyama on the reverse SDE (Song et al. 2021b, appendix E and F; Meng et al. 2021, algorithms 1
-    and 2).
+def reverse_sde(
+    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, final_noise: bool = False
+) -> Run:
+    """Euler-Maruyama on the reverse SDE (Song et al. 2021b, appendices E and F; Meng et al. 2021, section 3).
 
-    Variance exploding where alpha stays 1: x + v s + sqrt(v) z, v the variance that the step takes away.
-    Variance preserving otherwise: (x + b s) / sqrt(1 - b) + sqrt(b) z, b the step's beta. The last step adds
-    no noise.
+    With the score s = (alpha x0 - x) / sigma^2, kept k = alpha / alpha' and the variance v = sigma^2 - k^2
+    sigma'^2 that the step takes away, x' = (x + v s) / k + sqrt(v) z. For variance-exploding levels k = 1;
+    for variance-preserving ones k = sqrt(1 - v) and v is the step's beta. So the mean is DDPM's, and the
+    noise is that of the level the step starts from. A step to the clean level adds none, unless
+    `final_noise`, as Meng et al. print it.
     """
-    total = len(levels) - 1
     for i, now, then in _pairs(levels):
         x0 = denoise(x, now)
-        kept = now.alpha / then.alpha
-        taken = now.sigma**2 - (kept * then.sigma) ** 2  # v, and b for variance-preserving levels
-        score = (broadcast(now.alpha, x) * x0 - x) / broadcast(now.sigma**2, x)
-        x = (x + broadcast(taken, x) * score) / broadcast(kept, x)
-        if i < total - 1:
-            x = x + broadcast(taken.clamp(min=0).sqrt(), x) * noise()
-        yield Step(i, total, then, x, x0)
-
-
-class Run(Protocol):
-    """A sampler as it is called."""
-
-    def __call__(
-        self, denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, **options: float
-    ) -> Iterator[Step]: ...
+        fade, shrink = _change(now, then)
+        fresh = (1 - shrink**2).clamp(min=0)  # v / sigma^2
+        x = _weighted(x, fade * shrink, x0, then.alpha * fresh)
+        std = now.sigma * fresh.sqrt()
+        if not final_noise:
+            std = torch.where(then.sigma > 0, std, torch.zeros_like(std))
+        x = x + broadcast(std, x) * noise()
+        sent = yield Step(i, len(levels) - 1, then, x, x0)
+        x = x if sent is None else sent
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
     """A sampler under its name."""
 
-    run: Callable[..., Iterator[Step]]
+    run: Callable[..., Run]
     stochastic: bool = False
     second_order: bool = False
 
     def calls(self, steps: int) -> int:
-        """How often `steps` steps call the denoiser."""
+        """How often `steps` steps down to the clean level call the denoiser."""
         return 2 * steps - 1 if self.second_order else steps
 
 
@@ -161,3 +175,18 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_2m_sde": Sampler(partial(dpmpp_2m, stochastic=True), stochastic=True),
     "reverse_sde": Sampler(reverse_sde, stochastic=True),
 }
+
+
+def _pairs(levels: Sequence[Level]) -> Iterator[tuple[int, Level, Level]]:
+    for i in range(len(levels) - 1):
+        yield i, levels[i], levels[i + 1]
+
+
+def _change(now: Level, then: Level) -> tuple[Tensor, Tensor]:
+    """(fade, shrink) of the module's docstring, each () or (B,), finite for all levels."""
+    fade = quotient(then.sigma, now.sigma)
+    return fade, fade * quotient(now.alpha, then.alpha)
+
+
+def _weighted(x: Tensor, x_weight: Tensor, x0: Tensor, x0_weight: Tensor) -> Tensor:
+    return broadcast(x_weight, x) * x + broadcast(x0_weight, x) * x0  # (B, ...)

@@ -45,19 +45,17 @@ class Schedule:
         return self.sigma.log() - self.alpha.log()
 
     def levels(self, time: Tensor) -> Level:
-        """The level at real `time` of any shape, in [0, T - 1]; exactly the tables at whole numbers."""
-        time = time.to("cpu", torch.float64)
+        """The level at real `time` of any shape, on the CPU; exactly the tables at whole numbers.
+
+        Times below 0 are taken as 0, above T - 1 as T - 1.
+        """
+        time = time.to("cpu", torch.float64).clamp(0, self.num_train_timesteps - 1)
         low = time.floor().long().clamp(0, self.num_train_timesteps - 2)
         share = time - low
         table = self.log_ratio
         between = torch.lerp(table[low], table[low + 1], share)
-        ratio = between.exp()
-        alpha = (
-            1 / torch.hypot(torch.ones_like(ratio), ratio)
-            if self.is_variance_preserving
-            else torch.ones_like(ratio)
-        )
-        sigma = alpha * ratio
+        level = self.at_ratio(between.exp())
+        alpha, sigma = level.alpha, level.sigma
         # At the ends of the interval the tables themselves, and alpha linear where the ratio is infinite.
         open_end = ~torch.isfinite(table[low + 1])
         straight = torch.lerp(self.alpha[low], self.alpha[low + 1], share)
@@ -69,10 +67,16 @@ class Schedule:
             sigma = torch.where(exact, self.sigma[low + end], sigma)
         return Level(alpha, sigma)
 
-    def time(self, level: Level) -> Tensor:
-        """The time (same shape as the level, float64) of `level`, by its ratio; the inverse of `levels`.
+    def at_ratio(self, ratio: Tensor) -> Level:
+        """The level of this schedule's kind with sigma / alpha = `ratio`, finite and of any shape."""
+        one = torch.ones_like(ratio)
+        alpha = 1 / torch.hypot(one, ratio) if self.is_variance_preserving else one
+        return Level(alpha, alpha * ratio)
 
-        Levels cleaner than time 0 give 0, noisier than the last give T - 1.
+    def time(self, level: Level) -> Tensor:
+        """The time (same shape as the level, float64, on the CPU) of `level`, by its ratio.
+
+        The inverse of `levels`. Levels cleaner than time 0 give 0, noisier than the last give T - 1.
         """
         alpha, sigma = (v.to("cpu", torch.float64) for v in (level.alpha, level.sigma))
         table, wanted = self.log_ratio, (sigma.log() - alpha.log())
@@ -111,7 +115,10 @@ def cosine(steps: int = 1000, max_beta: float = 0.999) -> Schedule:
 
 
 def zero_snr(schedule: Schedule) -> Schedule:
-    """Shift and scale alpha so that the last level is pure noise (Lin et al. 2024, algorithm 1)."""
+    """Shift and scale alpha so that the last level is pure noise (Lin et al. 2024, algorithm 1).
+
+    Such a schedule is for predictions of v or x0: of pure noise, eps says nothing.
+    """
     first, last = schedule.alpha[0], schedule.alpha[-1]
     alpha = (schedule.alpha - last) * first / (first - last)
     return replace(schedule, name=f"{schedule.name}, zero SNR", alpha=alpha, sigma=(1 - alpha**2).sqrt())
@@ -126,22 +133,38 @@ def ve(steps: int = 1000, sigma_min: float = 0.01, sigma_max: float = 348.0) -> 
 def from_diffusers_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule of a diffusers scheduler config. Raises ModelError for one that is not known."""
     steps = int(config.get("num_train_timesteps", 1000))
+    _refuse_other_families(config)
+    if "beta_min" in config:  # the VP-SDE, in the steps of Song et al. 2021, appendix B
+        return linear(steps, float(config["beta_min"]) / steps, float(config["beta_max"]) / steps)
     if "sigma_min" in config and "beta_schedule" not in config and "beta_start" not in config:
         return ve(steps, float(config["sigma_min"]), float(config["sigma_max"]))
-    kind = config.get("beta_schedule", "linear")
     if config.get("trained_betas") is not None:
         schedule = _preserving("trained", torch.tensor(config["trained_betas"], dtype=torch.float64))
-    elif kind == "linear":
-        schedule = linear(steps, float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02)))
-    elif kind == "scaled_linear":
-        schedule = scaled_linear(
-            steps, float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
-        )
-    elif kind == "squaredcos_cap_v2":
-        schedule = cosine(steps)
     else:
-        raise ModelError(
-            f"The noise schedule {kind!r} is not supported.",
-            "Known: linear, scaled_linear, squaredcos_cap_v2.",
-        )
+        schedule = _named(config, steps)
     return zero_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule
+
+
+def _named(config: Mapping[str, Any], steps: int) -> Schedule:
+    kind = config.get("beta_schedule", "linear")
+    start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+    if kind == "linear":
+        return linear(steps, start, end)
+    if kind == "scaled_linear":
+        return scaled_linear(steps, start, end)
+    if kind == "squaredcos_cap_v2":
+        return cosine(steps)
+    raise ModelError(
+        f"The noise schedule {kind!r} is not supported.", "Known: linear, scaled_linear, squaredcos_cap_v2."
+    )
+
+
+def _refuse_other_families(config: Mapping[str, Any]) -> None:
+    """Flow matching and EDM configs have no betas; read as if they had the defaults they would give noise."""
+    name = str(config.get("_class_name", ""))
+    flow = "FlowMatch" in name or config.get("use_flow_sigmas")
+    if flow or name.startswith("EDM") or "sigma_data" in config:
+        raise ModelError(
+            f"The scheduler {name or 'of this model'} is of a family that is not supported.",
+            "Supported are models trained on noise levels of DDPM or of the score SDEs.",
+        )
