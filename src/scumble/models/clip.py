@@ -34,7 +34,6 @@ _FILES = (
     "vocab.json",
     "merges.txt",
 )
-_ATTENTION: dict[str, Any] = {"attn_implementation": "sdpa"}
 _SETTINGS = (*TEXT_SETTINGS, "image_size", "patch_size", "num_channels")
 
 
@@ -123,14 +122,15 @@ def load_clip(
     return Clip(network.eval(), read_tokenizer(folder), preparation, torch.device(device))
 
 
-def known_config(config: Mapping[str, Any]) -> CLIPConfig:
+def known_config(config: Mapping[str, Any], *, attention: str = "sdpa") -> CLIPConfig:
     """A CLIPConfig with the settings that shape the networks, and none that could do anything else."""
     settings: dict[str, Any] = {
         side: {key: value for key, value in dict(config.get(side) or {}).items() if key in _SETTINGS}
         for side in ("text_config", "vision_config")
     }
     settings |= {key: config[key] for key in ("projection_dim",) if key in config}
-    return CLIPConfig(**settings, **_ATTENTION)
+    settings["attn_implementation"] = attention
+    return CLIPConfig(**settings)
 
 
 def read_preparation(path: Path) -> Preparation:

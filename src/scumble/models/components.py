@@ -20,6 +20,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers.initialization import no_init_weights
 
 from scumble.core.errors import ModelError
 from scumble.models.checkpoint import State
@@ -56,8 +57,8 @@ TEXT_SETTINGS = (
 _SHOWN = 3
 
 
-def build(config: Mapping[str, Any], part: str, *, empty: bool = True) -> nn.Module:
-    """The module a config describes, in evaluation mode and frozen; without memory (`meta`) if `empty`.
+def build(config: Mapping[str, Any], part: str) -> nn.Module:
+    """The module a config describes, in evaluation mode and frozen, without memory (on `meta`).
 
     Raises ModelError for a class that is not in CLASSES and for a setting that the class does not have.
     """
@@ -68,10 +69,7 @@ def build(config: Mapping[str, Any], part: str, *, empty: bool = True) -> nn.Mod
             f"Supported are {', '.join(CLASSES)}.",
         )
     try:
-        if empty:
-            with init_empty_weights(include_buffers=False):
-                module = _constructed(name, config, part)
-        else:
+        with init_empty_weights(include_buffers=False), no_init_weights():
             module = _constructed(name, config, part)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, ZeroDivisionError) as problem:
         raise ModelError(f"The config of the model's {part} describes no {name}: {problem}.") from problem

@@ -44,7 +44,9 @@ def load_safety_checker(folder: Path, *, device: str | torch.device = "cpu") -> 
     Raises ModelError if it is damaged.
     """
     with init_empty_weights(include_buffers=False):
-        network = StableDiffusionSafetyChecker(known_config(read_json(folder / "config.json")))
+        network = StableDiffusionSafetyChecker(
+            known_config(read_json(folder / "config.json"), attention="eager")
+        )
     doubled = "vision_model.vision_model."  # how releases of transformers before 5.6 wrote it
     state = {
         name.replace(doubled, "vision_model."): tensor
