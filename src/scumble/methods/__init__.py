@@ -1,0 +1,1 @@
+"""The six methods, one file each, with one shape: `Config`, `PRESETS`, then `learn` or `edit`."""

@@ -1,0 +1,87 @@
+"""Pictures of any size into a model's space and back, and the guided denoiser that works on them there.
+
+Letters: B pictures, H W their size, c h w channels and size of their latents. Pictures are in [0, 1]. They
+are padded by their own edge pixels to the model's grid and cropped back, never stretched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from scumble.core.errors import NumericError
+from scumble.core.images import crop_back, from_model, to_model
+from scumble.data.masks import pooled
+from scumble.diffusion import guidance
+from scumble.diffusion.levels import Denoise
+from scumble.models.model import Model
+
+__all__ = ["decode", "encode", "grid", "guided", "latent_mask"]
+
+
+def grid(model: Model) -> int:
+    """What width and height must be multiples of: the autoencoder's factor times that of the denoiser."""
+    return model.downsample * 2 ** (len(model.denoiser.config.block_out_channels) - 1)
+
+
+def encode(model: Model, pixels: Tensor) -> Tensor:
+    """Scaled latents (B, c, h, w) of `pixels` (B, 3, H, W) in [0, 1], padded to the grid, at their mode.
+
+    One picture at a time, which is all that encoding has memory for on small machines.
+    """
+    padded = to_model(_padded(model, pixels))
+    return torch.cat([model.scale(model.encode(row[None]).mode()) for row in padded])
+
+
+def decode(model: Model, latents: Tensor, size: tuple[int, int]) -> Tensor:
+    """The pictures (B, 3, H, W) in [0, 1], on the CPU, of `latents` (B, c, h, w), cropped to `size` (H, W).
+
+    Raises NumericError if a pixel is not a number.
+    """
+    rows = [crop_back(model.decode(row[None]), size).cpu() for row in latents]
+    pixels = from_model(torch.cat(rows))
+    if not torch.isfinite(pixels).all():
+        raise NumericError(
+            "The model gave NaN instead of a picture.",
+            "Half precision overflows in some models: use --dtype float32.",
+        )
+    return pixels.clamp(0, 1)
+
+
+def latent_mask(model: Model, mask: Tensor) -> Tensor:
+    """(B, 1, h, w) on the model's device: what may change of latents, for a `mask` (B, 1, H, W) of pixels."""
+    return pooled(_padded(model, mask), model.downsample).to(model.device)
+
+
+def guided(
+    model: Model,
+    prompts: Sequence[str],
+    *,
+    negative: str = "",
+    size: tuple[int, int],
+    scale: float,
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
+) -> Denoise:
+    """The denoiser for B pictures of `size` (H, W), each with its own prompt, led away from `negative`.
+
+    A model without text encoder ignores the words; guidance `scale` 1 costs half of any other. Raises
+    PromptError.
+    """
+    if not model.text_encoders:
+        branches = model.branches()
+        return lambda x, level: branches(x, level, (0,))[0]
+    away = model.prompt([negative], size=size) if negative else model.empty(size=size)
+    same = len(set(prompts)) == 1
+    towards = model.prompt(prompts[:1] if same else prompts, size=size)
+    return guidance.text(model.branches([away, towards]), scale, interval=interval, rescale=rescale)
+
+
+def _padded(model: Model, pixels: Tensor) -> Tensor:
+    """(B, C, H, W) continued by its edge pixels, below and to the right, to two cells of the grid or more."""
+    cell = grid(model)
+    below, right = (max(2 * cell, -(-side // cell) * cell) - side for side in pixels.shape[-2:])
+    return pad(pixels, (0, right, 0, below), mode="replicate")
