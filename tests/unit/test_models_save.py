@@ -189,6 +189,7 @@ def test_the_safety_checker_is_kept_if_the_folder_has_one(tmp_path: Path) -> Non
     pixels[::2] = pixels[::2].round()
     flags = model.safety_checker.flagged(pixels)
     assert flags == model.safety_checker.flagged(pixels)
+    assert set(flags) == {True, False}
     network = model.safety_checker._network
     prepared = model.safety_checker._preparation(pixels)
     with warnings.catch_warnings():

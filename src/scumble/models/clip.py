@@ -56,8 +56,8 @@ class Preparation:
         height, width = pixels.shape[-2:]
         short = min(height, width)
         target = (
-            max(self.size, round(height * self.size / short)),
-            max(self.size, round(width * self.size / short)),
+            max(self.size, height * self.size // short),
+            max(self.size, width * self.size // short),
         )
         unit = pixels.clamp(-1, 1) / 2 + 0.5
         if target != (height, width):

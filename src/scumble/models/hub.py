@@ -20,6 +20,9 @@ from scumble.core.errors import ModelError
 
 __all__ = ["download", "is_hub_id"]
 
+_NETWORK_ERRORS: tuple[type[Exception], ...] = (
+    HfHubHTTPError.__bases__
+)  # the HTTP client's own error, whichever client it is, and OSError
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FOLDERS = (
     "unet",
@@ -69,7 +72,9 @@ def download(
             f"Accept it at https://huggingface.co/{name} and log in with `hf auth login`.",
         ) from problem
     except RevisionNotFoundError as problem:
-        raise ModelError(f"The model {name} has no revision {revision!r}.") from problem
+        raise ModelError(
+            f"The model {name} has no revision {revision!r}.", "Leave the revision out to get the newest."
+        ) from problem
     except RepositoryNotFoundError as problem:
         raise ModelError(
             f"The hub has no model {name}, or it is private.",
@@ -81,7 +86,7 @@ def download(
             f"The model {name} is not on this machine and the hub {asked}.",
             "Download it once while online, or give the path of a folder or .safetensors file.",
         ) from problem
-    except (HfHubHTTPError, OSError) as problem:
+    except _NETWORK_ERRORS as problem:
         first = str(problem).strip().splitlines()[0]
         raise ModelError(
             f"The model {name} cannot be downloaded: {first}.", "Check the network, or give a path."
