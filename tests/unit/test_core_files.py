@@ -113,6 +113,20 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["model"]
 
 
+def test_an_error_about_another_file_names_that_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"missing\.txt does not exist\."),
+        files.atomic_path(tmp_path / "out.txt"),
+    ):
+        (tmp_path / "missing.txt").read_bytes()
+    with (
+        pytest.raises(InputError, match=r"out\.txt does not exist\."),
+        files.atomic_path(tmp_path / "out.txt"),
+    ):
+        pass  # nothing was written to the temporary path
+    assert listing(tmp_path) == []
+
+
 def test_read_bytes_is_capped(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"12345")

@@ -119,16 +119,17 @@ ORIENTED = {1: "abcd", 2: "badc", 3: "dcba", 4: "cdab", 5: "acbd", 6: "bdac", 7:
 
 
 @pytest.mark.parametrize("orientation", ORIENTED)
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
 def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     stored = Image.new("L", (2, 2))
-    stored.putdata([ord(letter) for letter in ORIENTED[orientation]])
+    stored.putdata([16 * ord(letter) % 256 for letter in ORIENTED[orientation]])
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
-    picture = images.read_image(encoded(stored.convert("RGB"), kind, exif=exif, **options))
-    letters = picture.image.convert("L").tobytes().decode()
-    assert letters == "abcd"
+    blocks = stored.convert("RGB").resize((16, 16), Image.Resampling.NEAREST)  # the blocks of a JPEG
+    picture = images.read_image(encoded(blocks, kind, exif=exif, **options))
+    letters = picture.image.convert("L").resize((2, 2), Image.Resampling.NEAREST).tobytes()
+    assert [round(letter / 16) for letter in letters] == [ord(letter) % 16 for letter in "abcd"]
 
 
 def test_a_colour_profile_is_applied_and_srgb_is_left_alone() -> None:

@@ -54,8 +54,8 @@ def observe(
 ) -> Generator[None]:
     """Inside, `see(map, site)` is called before each attention layer for which `where(site)` holds.
 
-    The map is computed beside the layer's own work, whose result stays the same to the bit. Raises ModelError
-    if there is no such layer.
+    A compiled denoiser must not have been called yet. The map is computed beside the layer's own work, whose
+    result stays the same to the bit. Raises ModelError if there is no such layer.
     """
 
     def hook(site: Site) -> Any:

@@ -165,7 +165,8 @@ def low_rank(
     """Inside, `layers`, as `find_layers` gives them, have trainable low-rank changes; `alpha` is `rank` if
     not given.
 
-    The start of a layer depends on `seed` and its name only. Raises ConfigError for a rank that does not fit.
+    The start of a layer depends on `seed` and its name only. A compiled denoiser does not notice hooks put in
+    after its first call, so enter before that. Raises ConfigError for a rank that does not fit.
     """
     beside = {
         f"{name}.weight": LowRankLayer(

@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PARTIAL = ".partial"
+"""What the name of a file that is being written has in it."""
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{i}" for port in ("com", "lpt") for i in range(10)}
 
 
@@ -39,7 +41,8 @@ _RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{i}" for port in ("com", "lp
 def explained(
     path: Path, doing: Literal["read", "written"], error: type[InputError] = InputError
 ) -> Generator[None]:
-    """Turn any `OSError` raised inside into one sentence about `path`.
+    """Turn any `OSError` raised inside into one sentence about `path`, or about the file that the error
+    names.
 
     A full disk or quota becomes DiskFullError; everything else becomes `error`.
     """
@@ -61,7 +64,7 @@ def atomic_path(path: Path | str) -> Generator[Path]:
     path = Path(path)
     with explained(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{token_hex(6)}.partial{path.suffix}"
+        temporary = path.parent / f".{token_hex(6)}{_PARTIAL}{path.suffix}"
         try:
             yield temporary
             _flush(temporary)
@@ -95,7 +98,7 @@ def atomic_folder(path: Path | str) -> Generator[Path]:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise InputError(f"{path} already exists.", "Choose another name or remove it first.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{token_hex(6)}.partial"
+        temporary = path.parent / f".{token_hex(6)}{_PARTIAL}"
         temporary.mkdir()
         try:
             yield temporary
@@ -155,12 +158,14 @@ def _translated(
         return DiskFullError(
             f"The disk is full: {path} was not {doing}.", "Free some space or choose a place on another disk."
         )
-    if isinstance(problem, FileNotFoundError):
-        return error(f"{path} does not exist.")
     if isinstance(problem, IsADirectoryError):
         return error(f"{path} is a folder, not a file.")
     if isinstance(problem, (FileExistsError, NotADirectoryError)):
         return error(f"{path} cannot be {doing}: a file stands where one of its folders should be.")
+    if problem.filename and _PARTIAL not in str(problem.filename):
+        path = Path(str(problem.filename))
+    if isinstance(problem, FileNotFoundError):
+        return error(f"{path} does not exist.")
     return error(f"{path} cannot be {doing}: {problem.strerror or problem}.")
 
 
