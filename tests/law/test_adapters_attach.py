@@ -11,6 +11,7 @@ import torch
 from learnt import CONV, KEY, QUERY, TEXT, digests, learnt, noise, output, tiny_model
 from scumble.adapters.attach import attach
 from scumble.adapters.changes import Dense, LowRank, parameters_of, to_dense
+from scumble.adapters.weights import Word
 from scumble.core.errors import WeightsError
 
 
@@ -89,12 +90,10 @@ def test_several_weights_add_up() -> None:
         for name in (KEY, QUERY, CONV, TEXT):
             first, second = one.changes[name].against(base[name]), two.changes[name].against(base[name])
             torch.testing.assert_close(parameters_of(model)[name].data, base[name] + first - 0.5 * second)
-        together = digests(model)
     with attach(model, one), attach(model, (two, -0.5)):
         nested = output(model)
     with attach(model, (two, -0.5), one):
         torch.testing.assert_close(output(model), nested)
-    assert len(together) > 100
 
 
 def test_low_rank_equals_dense() -> None:
@@ -129,7 +128,7 @@ def test_the_sum_is_rounded_once_in_half_precision() -> None:
         assert torch.equal(parameters_of(model)[KEY].data, expected)
 
 
-def test_channels_last_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_channels_last_stays() -> None:
     model = tiny_model()
     model.denoiser.to(memory_format=torch.channels_last)
     strides = parameters_of(model)[CONV].stride()
@@ -152,7 +151,7 @@ def test_what_does_not_compose_is_refused_and_changes_nothing() -> None:
             replace(weights, changes=changes | {"unet.nowhere": changes[KEY]}),
         ),
         "does not fit its shape": (replace(weights, changes=changes | {CONV: Dense(torch.zeros(2, 2))}),),
-        "is 5 wide, and": (replace(weights, words={"<w>": replace_vectors(weights, 5)}),),
+        "is 5 wide, and": (replace(weights, words={"<w>": Word((torch.zeros(2, 5),))}),),
     }
     for message, given in cases.items():
         with pytest.raises(WeightsError, match=message), attach(model, *given):
@@ -170,11 +169,6 @@ def test_what_does_not_compose_is_refused_and_changes_nothing() -> None:
         attach(model, other_meaning),
     ):
         pytest.fail("must be refused: nested")
-
-
-def replace_vectors(weights: object, width: int) -> object:
-    word = weights.words["<rex>"]  # pyright: ignore[reportAttributeAccessIssue]
-    return replace(word, vectors=(torch.zeros(2, width),))
 
 
 def test_the_same_word_twice_is_fine_if_it_is_the_same() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from learnt import digests, output, tiny_model
 from scumble.adapters.attention import observe, record, replace_maps, sites
 from scumble.core.errors import ModelError
 from scumble.models.conditioning import Condition
+from scumble.models.model import Model
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl", "ddpm"])
@@ -31,9 +34,9 @@ def test_observation_changes_no_bit(family: str) -> None:
     assert digests(model) == before
 
 
-def pixels(model: object) -> torch.Tensor:
+def pixels(model: Model) -> torch.Tensor:
     x = torch.linspace(-1, 1, 2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
-    return model.predict(x, torch.tensor(300.0))  # pyright: ignore[reportAttributeAccessIssue]
+    return model.predict(x, torch.tensor(300.0))
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl", "ddpm"])
@@ -51,9 +54,8 @@ def test_a_map_replaced_by_itself_changes_rounding_only(family: str) -> None:
     assert [layer.processor for layer in attention_layers(model)] == processors
 
 
-def attention_layers(model: object) -> list[object]:
-    denoiser = model.denoiser  # pyright: ignore[reportAttributeAccessIssue]
-    return [denoiser.get_submodule(site.name) for site in sites(model)]  # pyright: ignore[reportArgumentType]
+def attention_layers(model: Model) -> list[Any]:
+    return [model.denoiser.get_submodule(site.name) for site in sites(model)]
 
 
 def test_prompts_of_different_length_are_masked_in_maps_as_in_the_layer() -> None:

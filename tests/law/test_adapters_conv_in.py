@@ -47,7 +47,7 @@ def test_the_new_weights_learn() -> None:
         assert (gradient[:, 4:].abs().amax(dim=(1, 2, 3)) > 0).any()
 
 
-def test_a_copy_is_its_own(tmp_path: object) -> None:
+def test_a_copy_is_its_own() -> None:
     model = tiny_model()
     before, plain = digests(model), output(model)
     copy = widened_copy(model)
@@ -59,11 +59,14 @@ def test_a_copy_is_its_own(tmp_path: object) -> None:
     assert model.condition_channels == 0
     assert copy.text_encoders is model.text_encoders
     image = noise(1, 4, 8, 8)
-    assert len(copy.branches([copy.prompt(["a"])], image)(image, level(copy), (0,))) == 1
-
-
-def level(model: Model) -> object:
-    return model.schedule.levels(torch.tensor(300.0, dtype=torch.float64))
+    assert (
+        len(
+            copy.branches([copy.prompt(["a"])], image)(
+                image, copy.schedule.levels(torch.tensor(300.0, dtype=torch.float64)), (0,)
+            )
+        )
+        == 1
+    )
 
 
 def test_an_editing_model_is_not_widened_again() -> None:
