@@ -58,7 +58,10 @@ def test_options_take_effect() -> None:
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert not load(folder).denoiser.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert load(folder, offload="sequential").denoiser.conv_in.weight.is_meta
-    assert hasattr(load(folder, offload="model").denoiser, "_hf_hook")
+    away = load(folder, offload="model")
+    assert away.autoencoder is not None
+    for network, before in ((away.denoiser, away.text_encoders[0]), (away.autoencoder, away.denoiser)):
+        assert network._hf_hook.prev_module_hook.model is before
     assert load(folder, compile="eager").denoiser._compiled_call_impl is not None
 
 

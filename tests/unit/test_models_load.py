@@ -176,6 +176,21 @@ def test_a_config_that_describes_no_network_is_one_sentence(folder: Path, broken
         load(folder)
 
 
+def test_schedulers_of_another_kind_of_noise_are_refused(folder: Path) -> None:
+    for name in ("FlowMatchEulerDiscreteScheduler", "EDMDPMSolverMultistepScheduler", "Popen"):
+        edit_json(folder / "scheduler" / "scheduler_config.json", _class_name=name)
+        with pytest.raises(ModelError, match=f"has a {name}, which is not supported"):
+            load(folder)
+    edit_json(folder / "scheduler" / "scheduler_config.json", _class_name="ScoreSdeVeScheduler")
+    with pytest.raises(ModelError, match="scheduler of another kind"):
+        load(folder)
+    edit_json(
+        folder / "scheduler" / "scheduler_config.json", _class_name="DDIMScheduler", prediction_type="flow"
+    )
+    with pytest.raises(ModelError, match="prediction type 'flow' is not supported"):
+        load(folder)
+
+
 def test_a_missing_part_is_named(folder: Path) -> None:
     edit_json(folder / "model_index.json", vae=[None, None])
     with pytest.raises(ModelError, match="lacks vae"):

@@ -9,7 +9,7 @@ import torch
 
 from scumble.core.errors import ModelError
 from scumble.diffusion.parameterisation import Prediction
-from scumble.diffusion.schedules import from_diffusers_config
+from scumble.diffusion.schedules import Schedule, from_diffusers_config
 from scumble.models.checkpoint import Checkpoint
 from scumble.models.components import build, load_state
 from scumble.models.model import Family, Model
@@ -17,6 +17,29 @@ from scumble.models.model import Family, Model
 __all__ = ["assemble", "family_of"]
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+
+
+_SCHEDULERS = (
+    "DDIM",
+    "DDPM",
+    "PNDM",
+    "LMSDiscrete",
+    "EulerDiscrete",
+    "EulerAncestralDiscrete",
+    "HeunDiscrete",
+    "KDPM2Discrete",
+    "KDPM2AncestralDiscrete",
+    "DPMSolverMultistep",
+    "DPMSolverSinglestep",
+    "DPMSolverSDE",
+    "DEISMultistep",
+    "UniPCMultistep",
+    "SASolver",
+    "LCM",
+    "TCD",
+    "ScoreSdeVe",
+)
+"""The diffusers schedulers whose config describes a schedule of betas or, the last, of sigmas."""
 
 
 def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> Model:
@@ -48,7 +71,7 @@ def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
         autoencoder=autoencoder,
         text_encoders=tuple(modules[part] for part in ("text_encoder", "text_encoder_2") if part in modules),
         tokenizers=checkpoint.tokenizers,
-        schedule=from_diffusers_config(checkpoint.scheduler),
+        schedule=_schedule(checkpoint),
         prediction=_prediction(checkpoint.scheduler),
         default_size=_sample_size(denoiser.config.sample_size) * downsample,
         latent_channels=denoiser.config.in_channels - channels,
@@ -112,6 +135,17 @@ def _condition_channels(checkpoint: Checkpoint, family: Family) -> int:
     if unet.get("class_embed_type") or unet.get("num_class_embeds"):
         raise ModelError(f"{checkpoint.name} is class-conditional or an upscaler, which is not supported.")
     return taken - latent
+
+
+def _schedule(checkpoint: Checkpoint) -> Schedule:
+    """The noise schedule of the scheduler config, whose class must be one that samples such a schedule."""
+    name = str(checkpoint.scheduler.get("_class_name"))
+    if name.removesuffix("Scheduler") not in _SCHEDULERS:
+        raise ModelError(
+            f"{checkpoint.name} has a {name}, which is not supported.",
+            "It was trained on another kind of noise than Stable Diffusion was.",
+        )
+    return from_diffusers_config(checkpoint.scheduler)
 
 
 def _prediction(scheduler: Mapping[str, Any]) -> Prediction:

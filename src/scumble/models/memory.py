@@ -33,8 +33,8 @@ def apply(
     (`model`) or single layers (`sequential`) in main memory until they are used; `compile` is True or the
     name of a torch.compile backend and compiles the denoiser at its first use.
     """
-    networks = [model.denoiser, model.autoencoder, *model.text_encoders]
-    networks = [network for network in networks if network is not None]
+    in_order = [*model.text_encoders, model.denoiser, model.autoencoder]  # each sends the one before it away
+    networks = [network for network in in_order if network is not None]
     if offload not in ("none", "model", "sequential"):
         raise InputError(f"There is no offload {offload!r}.", "Choose none, model or sequential.")
     if attention_slicing and hasattr(model.denoiser, "set_attention_slice"):
@@ -52,7 +52,7 @@ def apply(
             cpu_offload(network.to("cpu"), execution_device=model.device)
     elif offload == "model":
         hook = None
-        for network in reversed(networks):
+        for network in networks:
             _, hook = cpu_offload_with_hook(network.to("cpu"), model.device, prev_module_hook=hook)
     return model
 
