@@ -47,7 +47,7 @@ BOW_TIE: Parts = (
 
 
 def worn(accessory: str, kind: Kind, look: Look) -> Parts:
-    """The parts of an accessory on a kind with a look, joined with creases; none for a kind that wears nothing."""
+    """The parts of an accessory on a kind with a look; none for a kind that wears nothing."""
     if kind.top is None or kind.eyes is None or kind.neck is None:
         return ()
     if accessory in ("party hat", "crown"):
@@ -68,8 +68,9 @@ def worn(accessory: str, kind: Kind, look: Look) -> Parts:
 
 
 def _hung(parts: Parts, at: Vec3, size: float, tilt: float) -> Parts:
-    """Parts scaled by `size` and moved to `at`; rings about y are tilted forwards by degrees. Mirroring front to
-    back is about `at`, so each such part becomes two."""
+    """Parts scaled by `size` and moved to `at`, joined with creases; rings about y tilt forwards by degrees.
+
+    Mirroring front to back is about `at`, so each such part becomes two."""
     placed: list[Part] = []
     for p in parts:
         scaled = replace(

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from scumble.world import materials
 from scumble.world.accessories import worn
+from scumble.world.field import Solid, pack
 from scumble.world.kinds import Kind, anchor, moved, scaled
 from scumble.world.marks import MARK_SHAPES
 from scumble.world.materials import EMISSION, FINISHES, FIXED, PATTERNS, linear
 from scumble.world.scene import COLOURS, Look, Thing
-from scumble.world.field import Solid, pack
 from scumble.world.solid import Part, Vec3, bounds
 from scumble.world.things import THINGS
 
@@ -31,17 +31,22 @@ class Shape:
     high: Vec3
     """Greatest x, y and z."""
     mark: Vec3
+    """Middle of the mark; only x and y count."""
+    tall: float
+    """Height without what it wears."""
 
 
 def _looked(part: Part, kind: Kind, look: Look) -> Part:
     grow = look.limbs if part.limb else 1.0
     if part.group == "head":
-        size = scaled(part.size, (look.head * grow,) * 3)
+        size = scaled(part.size, (look.head * grow, look.head * grow, look.head * grow))
     else:
-        wide = 1.0 / math.sqrt(look.stretch)
-        by = (wide, look.stretch, wide) if part.turn == (0, 0, 0) else (1.0, 1.0, 1.0)
-        if part.shape == "cylinder" or part.shape == "capsule":
-            by = (wide, look.stretch, 1.0) if part.turn == (0, 0, 0) else by
+        wide, tall = 1.0 / math.sqrt(look.stretch), look.stretch
+        by: Vec3 = (wide, tall, wide)
+        if part.turn != (0, 0, 0):
+            by = (1.0, 1.0, 1.0)
+        elif part.shape in ("cylinder", "capsule"):
+            by = (wide, tall, 1.0)
         elif part.shape == "torus":
             by = (wide, 1.0, 1.0)
         size = scaled(part.size, scaled(by, (grow, grow, grow)))
@@ -57,14 +62,10 @@ def shape(thing: Thing) -> Shape:
     drop = (0.0, -min(bounds(p)[0][1] for p in parts if not p.cut), 0.0)
     whole = tuple(replace(p, at=moved(p.at, drop)) for p in (*parts, *extra))
     boxes = [bounds(p) for p in whole if not p.cut]
-    mark = anchor((*kind.mark, 0.0), kind.mark_on, kind, look)
-    return Shape(
-        whole,
-        kind.blend,
-        _corner(min, [b[0] for b in boxes]),
-        _corner(max, [b[1] for b in boxes]),
-        moved(mark, drop),
-    )
+    mark = moved(anchor((*kind.mark, 0.0), kind.mark_on, kind, look), drop)
+    tall = max(bounds(p)[1][1] for p in parts if not p.cut) + drop[1]
+    low, high = _corner(min, [b[0] for b in boxes]), _corner(max, [b[1] for b in boxes])
+    return Shape(whole, kind.blend, low, high, mark, tall)
 
 
 def _corner(choose: Callable[[Iterable[float]], float], points: Sequence[Vec3]) -> Vec3:
@@ -72,7 +73,7 @@ def _corner(choose: Callable[[Iterable[float]], float], points: Sequence[Vec3]) 
 
 
 PAINT = 9
-"""Columns of a part's paint: linear red, green, blue; share of the pattern; emission; specular, gloss, mirror; metal."""
+"""Columns of a part's paint: linear red, green, blue; pattern; emission; specular, gloss, mirror; metal."""
 
 
 def paint(part: Part, thing: Thing, second: str) -> list[float]:
@@ -108,7 +109,7 @@ def paint(part: Part, thing: Thing, second: str) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """The T things of a chunk of S scenes as tensors. A body's frame is the world's, moved, turned about y and scaled."""
+    """T things of S scenes as tensors. A body's frame is the world's, moved, turned about y and scaled."""
 
     scene: Tensor
     """(T,) which scene each belongs to."""

@@ -1,4 +1,4 @@
-"""What floats about things: the halo of glowing things and the smoke of smoking ones, laid over the picture."""
+"""What floats about things: the halo of glowing ones and the smoke of smoking ones, laid over the picture."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 from scumble.world.build import Placed
-from scumble.world.camera import Camera
-from scumble.world.materials import glow, linear
+from scumble.world.materials import glow
 from scumble.world.places import LIGHTS, smooth
+from scumble.world.stage import Stage
+from scumble.world.tone import encode
 
 HALO = 0.105
 """Width of a halo, as a share of the picture."""
@@ -44,52 +45,41 @@ def halo(thing: Placed, mask: Tensor, size: int) -> Veil:
     weights = torch.exp(-line.square() / (2.0 * sigma * sigma))
     weights = weights / weights.sum()
     image = mask.view(1, 1, size, size)
-    image = F.conv2d(F.pad(image, (reach, reach, 0, 0)), weights.view(1, 1, 1, -1))
-    image = F.conv2d(F.pad(image, (0, 0, reach, reach)), weights.view(1, 1, -1, 1))
-    share = (1.35 * image.flatten()).clamp(max=0.9) * (1.0 - mask)
-    colour = torch.tensor(glow(thing.thing), device=mask.device).clamp(min=1e-4) ** (1 / 2.4)
+    image = conv2d(pad(image, (reach, reach, 0, 0)), weights.view(1, 1, 1, -1))
+    image = conv2d(pad(image, (0, 0, reach, reach)), weights.view(1, 1, -1, 1))
+    share = (1.35 * image.flatten() - 0.03).clamp(0.0, 0.9) * (1.0 - mask)
+    colour = encode(torch.tensor(glow(thing.thing), device=mask.device))
     return Veil(colour[:, None].expand(3, mask.shape[0]), share)
 
 
-def smoke(thing: Placed, time: str, camera: Camera, rays: Tensor, depth: Tensor, light: Tensor) -> list[Veil]:
-    """The puffs over a smoking thing, the lowest first: rays (1, 3, P), depth (P,) of what is there, light (3,)."""
+def smoke(thing: Placed, stage: Stage, row: int, rays: Tensor, depth: Tensor) -> list[Veil]:
+    """The puffs over a smoking thing, the lowest first: rays (3, P), depth (P,) of what is there."""
     top, grow = thing.shape.high[1] * thing.scale, 0.72 + 0.28 * thing.scale
-    middle = (thing.shape.low[0] + thing.shape.high[0]) / 2 * 0.0
-    sky = LIGHTS[time]
+    light, sky = stage.light[row], LIGHTS[stage.times[row]]
     bright = [s * 0.62 + k * 0.8 + f for s, k, f in zip(sky.sun, sky.sky, sky.fill, strict=True)]
-    veils: list[Veil] = []
+    grey = 0.62 * torch.tensor(bright, device=depth.device)[:, None]
+    found: list[Veil] = []
     for right, up, radius in PUFFS:
-        centre = torch.tensor(
-            [thing.at[0] + middle + right * grow, thing.at[1] + top + up * grow, thing.at[2]]
-        )
-        away = centre.to(depth.device) - camera.origin[0]
-        along = (rays[0] * away[:, None]).sum(0)
-        offset = rays[0] * along - away[:, None]
-        distance = offset.square().sum(0).sqrt() / (radius * grow)
-        share = 0.80 * smooth(1.0, 0.62, distance) * (along < depth)
-        lit = 0.62 + 0.38 * (offset * light[:, None]).sum(0) / (radius * grow)
-        grey = torch.tensor([0.62 * b for b in bright], device=depth.device)[:, None] * lit.clamp(0.2, 1.1)
-        veils.append(Veil(grey.clamp(1e-4, 1.0) ** (1 / 2.4), share))
-    return veils
+        centre = torch.tensor([thing.at[0] + right * grow, thing.at[1] + top + up * grow, thing.at[2]])
+        away = centre.to(depth.device) - stage.camera.origin[row]
+        along = (rays * away[:, None]).sum(0)
+        offset = (rays * along - away[:, None]) / (radius * grow)
+        share = 0.80 * smooth(1.0, 0.62, offset.square().sum(0).sqrt()) * (along < depth)
+        lit = 0.62 + 0.38 * (offset * light[:, None]).sum(0)
+        found.append(Veil(encode((grey * lit.clamp(0.2, 1.1)).clamp(max=1.0)), share))
+    return found
 
 
 def veils(
-    things: Sequence[Placed],
-    time: str,
-    camera: Camera,
-    rays: Tensor,
-    depth: Tensor,
-    masks: Tensor,
-    light: Tensor,
-    size: int,
+    stage: Stage, row: int, rays: Tensor, depth: Tensor, masks: Tensor, size: int
 ) -> list[tuple[int, Veil]]:
-    """All veils of a scene with the thing that each belongs to."""
+    """All veils of a scene with the thing that each belongs to: rays (3, P), depth (P,), masks (2, P)."""
     found: list[tuple[int, Veil]] = []
-    for thing in things:
+    for thing in stage.things[row]:
         if thing.thing.effect == "glowing":
             found.append((thing.index, halo(thing, masks[thing.index], size)))
         elif thing.thing.effect == "smoking":
-            found += [(thing.index, veil) for veil in smoke(thing, time, camera, rays, depth, light)]
+            found += [(thing.index, veil) for veil in smoke(thing, stage, row, rays, depth)]
     return found
 
 

@@ -1,9 +1,9 @@
 """Solids as tensors that answer how far away a point is.
 
-Every part belongs to one of three families of signed distance functions, so that a whole solid is evaluated with
-three formulas whatever it is made of: ellipsoids; boxes with rounded edges (capsules among them: boxes without
-width); and solids of revolution about y (cylinders, cones, tori). The formulas are those of Quilez, "Distance
-functions" (https://iquilezles.org/articles/distfunctions/).
+Every part belongs to one of three families of signed distance functions, so that a whole solid is evaluated
+with three formulas whatever it is made of: ellipsoids; boxes with rounded edges (capsules among them: boxes
+without width); and solids of revolution about y (cylinders, cones, tori). The formulas are those of Quilez,
+"Distance functions" (https://iquilezles.org/articles/distfunctions/).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FAMILIES = {"ellipsoid": 0, "box": 1, "capsule": 1, "cylinder": 2, "cone": 2, "t
 
 @dataclass(frozen=True, slots=True)
 class Solid:
-    """Parts of T solids as tensors, padded to equal numbers in each family: E ellipsoids, B boxes, R revolved.
+    """Parts of T solids as tensors, padded to equal numbers: E ellipsoids, B boxes, R solids of revolution.
 
     Distances come in the order ellipsoids, boxes, revolved: M = E + B + R.
     """
 
     turns: Tensor
-    """(T, 3 M, 5): with `moves`, takes (x, y, z, |x|, |z|) to each part's own coordinates, in radii for ellipsoids."""
+    """(T, 3 M, 5): with `moves`, takes (x, y, z, |x|, |z|) to each part's frame; ellipsoids in radii."""
     moves: Tensor
     """(T, 3 M, 1)"""
     ellipsoids: Tensor
@@ -38,7 +38,7 @@ class Solid:
     boxes: Tensor
     """(T, 4, B, 1): half extents without the rounding, rounding."""
     revolved: Tensor
-    """(T, 6, R, 1): ring radius, radius at y = 0, its change with y, half height, cosine of the slope, rounding."""
+    """(T, 6, R, 1): ring radius, radius at y = 0, its slope, half height, cosine of the slope, rounding."""
     absent: Tensor
     """(T, M, 1): `FAR` where there is padding or a part taken away, else 0."""
     soft: Tensor
@@ -113,15 +113,18 @@ def pack(solids: Sequence[Sequence[Part]], blends: Sequence[float]) -> tuple[Sol
         )
     frames = torch.tensor([[_frame(p) for p in row] for row in columns])  # (T, M, 3, 6)
     frames = frames.transpose(1, 2).flatten(1, 2)  # (T, 3 M, 6)
+    ellipsoids, boxes, revolved = tables
     solid = Solid(
-        frames[..., :5].contiguous(),
-        frames[..., 5:].contiguous(),
-        *tables,
-        _offsets([[p is not None and not p.cut for p in row] for row in columns]),
-        _offsets([[p is not None and not p.hard and not p.cut for p in row] for row in columns]),
-        _offsets([[p is not None and p.hard and not p.cut for p in row] for row in columns]),
-        _offsets([[p is not None and p.cut for p in row] for row in columns]),
-        torch.tensor(blends).clamp(min=1e-3)[:, None, None],
+        turns=frames[..., :5].contiguous(),
+        moves=frames[..., 5:].contiguous(),
+        ellipsoids=ellipsoids,
+        boxes=boxes,
+        revolved=revolved,
+        absent=_offsets([[p is not None and not p.cut for p in row] for row in columns]),
+        soft=_offsets([[p is not None and not p.hard and not p.cut for p in row] for row in columns]),
+        hard=_offsets([[p is not None and p.hard and not p.cut for p in row] for row in columns]),
+        cuts=_offsets([[p is not None and p.cut for p in row] for row in columns]),
+        blend=torch.tensor(blends).clamp(min=1e-3)[:, None, None],
         has_cuts=any(p.cut for parts in solids for p in parts),
         has_soft=any(not p.hard for parts in solids for p in parts),
     )
@@ -139,19 +142,18 @@ def distances(solid: Solid, points: Tensor) -> Tensor:
     basis = torch.cat([points, points[:, ::2].abs()], dim=1)  # (T, 5, N): x, y, z, |x|, |z|
     local = torch.baddbmm(solid.moves, solid.turns, basis).view(t, 3, -1, n)
     e, b, r = (sizes.shape[2] for sizes in (solid.ellipsoids, solid.boxes, solid.revolved))
-    ellipsoids, boxes, revolved = local.split([e, b, r], dim=2)
     found: list[Tensor] = []
     if e:
-        found.append(_ellipsoid(ellipsoids, solid.ellipsoids))
+        found.append(_ellipsoid(local[:, :, :e], solid.ellipsoids))
     if b:
-        found.append(_box(boxes, solid.boxes))
+        found.append(_box(local[:, :, e : e + b], solid.boxes))
     if r:
-        found.append(_revolved(revolved, solid.revolved))
+        found.append(_revolved(local[:, :, e + b :], solid.revolved))
     return torch.cat(found, dim=1)
 
 
 def _ellipsoid(p: Tensor, inverse: Tensor) -> Tensor:
-    """k0 (k0 - 1) / k1 with k0 = |p / r| and k1 = |p / r^2|; p (T, 3, E, N) is divided by r already. -> (T, E, N)"""
+    """k0 (k0 - 1) / k1 with k0 = |p / r| and k1 = |p / r^2|; p (T, 3, E, N) is p / r already. -> (T, E, N)"""
     squared = p.square()
     k0 = squared[:, 0] + squared[:, 1] + squared[:, 2]
     scaled = squared * inverse
@@ -180,8 +182,8 @@ def _revolved(p: Tensor, sizes: Tensor) -> Tensor:
 def union(solid: Solid, parts: Tensor) -> Tensor:
     """Distance of the whole: (T, M, N) -> (T, N).
 
-    The smooth union is Quilez's quadratic one, written so that the order of the parts does not matter: with m the
-    least distance and k the blend, m - k / 4 (sum of max(1 - (d - m) / k, 0)^2 - 1).
+    The smooth union is Quilez's quadratic one, written so that the order of the parts does not matter: with m
+    the least distance and k the blend, m - k / 4 (sum of max(1 - (d - m) / k, 0)^2 - 1).
     """
     whole = (parts + solid.hard).amin(1)
     if solid.has_soft:
@@ -201,7 +203,7 @@ def distance(solid: Solid, points: Tensor) -> Tensor:
 
 
 def exposed(solid: Solid, points: Tensor) -> Tensor:
-    """Distance of each part where it is still there after cutting, `FAR` for padding: (T, 3, N) -> (T, M, N)."""
+    """Distance of each part where cutting left it, `FAR` for padding: (T, 3, N) -> (T, M, N)."""
     parts = distances(solid, points)
     if solid.has_cuts:
         left = -(parts + solid.cuts).amin(1, keepdim=True)

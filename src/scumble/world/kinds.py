@@ -11,7 +11,7 @@ from scumble.world.solid import Part, Vec3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A thing as data: its parts and where it is worn, marked and held. Lengths in units of a medium thing's height."""
+    """A thing as data: its parts and where it is worn and marked. Lengths in heights of a medium thing."""
 
     parts: tuple[Part, ...]
     blend: float = 0.0
@@ -21,7 +21,7 @@ class Kind:
     pivot: Vec3 = (0.0, 0.5, 0.0)
     """The point about which the head scales."""
     mark: tuple[float, float] = (0.0, 0.3)
-    """Height range aside, the (x, y) on the front where a mark is painted."""
+    """The (x, y) on the front where a mark is painted."""
     mark_on: str = "body"
     """Whether the mark moves with the `body` or the `head`."""
     top: tuple[Vec3, float] | None = None
@@ -29,7 +29,7 @@ class Kind:
     eyes: tuple[Vec3, float] | None = None
     """Between the eyes, at their front: point, half the distance between them."""
     neck: tuple[Vec3, float, float, float] | None = None
-    """Centre of the neck, its radius, how far in front of the centre a bow tie sits, tilt of a scarf in degrees."""
+    """Centre of the neck, its radius, how far in front of it a bow tie sits, tilt of a scarf in degrees."""
     grain: float = 1.0
     """Relative size of stripes, dots and squares."""
 
@@ -43,7 +43,7 @@ def part(
     turn: Vec3 = (0, 0, 0),
     edge: float = 0.02,
 ) -> Part:
-    """A `Part`; flags are `head`, `limb`, `hard`, `cut`, `x` and `xz` (mirrored). `edge` rounds boxes and the like."""
+    """A `Part`; flags are `head`, `limb`, `hard`, `cut`, `x` and `xz` (mirrored). `edge` rounds boxes."""
     return Part(
         shape=shape,
         at=at,

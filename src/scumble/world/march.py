@@ -1,4 +1,4 @@
-"""Rays against bodies: where they hit (sphere tracing, Hart 1996), which way the surface faces, what lies in shadow."""
+"""Rays against bodies: where they meet (sphere tracing, Hart 1996), normals, soft shadows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARPNESS = 9.0
 
 
 def compact(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns where `mask` (T, N) holds, (T, n) padded with any column, and which of them are not padding (T, n)."""
+    """Columns where `mask` (T, N) holds, (T, n) padded with others, and which are not padding (T, n)."""
     if mask.shape[0] == 1:
         index = mask[0].nonzero()[:, 0][None]
         return index, torch.ones_like(index, dtype=torch.bool)
@@ -45,13 +45,13 @@ def put(values: Tensor, index: Tensor, valid: Tensor, new: Tensor) -> Tensor:
     if values.shape[0] == 1:
         values[..., index[0]] = torch.where(mask, new, kept)
         return values
-    # padding points at columns that are not selected, each once, so that writing back what stands there is safe
+    # padding points at columns that are not selected, each once: writing back what stands there is safe
     where = index if values.dim() == 2 else index[:, None].expand(-1, values.shape[1], -1)
     return values.scatter(values.dim() - 1, where, torch.where(mask, new, kept))
 
 
 def box(low: Tensor, high: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays enter and leave boxes along the axes: low, high (T, 3), origin and direction (T, 3, N or 1)
+    """Where rays enter and leave boxes along the axes: low, high (T, 3), origin, direction (T, 3, N or 1)
     -> near, far (T, N); near is at least 0, and far < near where a ray misses."""
     inverse = 1.0 / torch.where(direction.abs() < 1e-7, 1e-7, direction)
     one, two = (low[..., None] - origin) * inverse, (high[..., None] - origin) * inverse
@@ -62,19 +62,18 @@ def box(low: Tensor, high: Tensor, origin: Tensor, direction: Tensor) -> tuple[T
 def trace(
     solid: Solid, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, *, width: float
 ) -> Tensor:
-    """Lengths (T, N) at which rays meet the solid, `MISS` where they do not; a hit is closer than `width` times length.
-
-    Rays that graze the solid for longer than the steps allow meet it where they have come close."""
+    """Lengths (T, N) at which rays meet the solid, `MISS` where they do not: where the distance is less than
+    `width` times the length. Rays that graze it to the last step meet it where they are close."""
     length, found = near.clone(), torch.full_like(near, MISS)
     index, alive = compact(far > near)
     for turn, steps in enumerate(TRACE_STEPS):
         if index.shape[1] == 0:
             break
         at, rays, limit = take(length, index), take(direction, index), take(far, index)
+        step = at
         for _ in range(steps):
             step = distance(solid, origin + rays * at[:, None])
-            hit = step < width * at
-            at = at + 0.97 * step * ~hit
+            at = at + 0.97 * step * (step >= width * at)
         last = turn + 1 == len(TRACE_STEPS)
         hit = (step < (6.0 if last else 1.0) * width * at) & alive & (at < limit)
         length, found = put(length, index, alive, at), put(found, index, hit, at)
@@ -93,8 +92,9 @@ def normals(field: Callable[[Tensor], Tensor], points: Tensor, step: float) -> T
 
 
 def shadow(solid: Solid, points: Tensor, light: Tensor, near: Tensor, far: Tensor, *, start: float) -> Tensor:
-    """Share of the light (T, N) that reaches points (T, 3, N) from directions `light` (T, 3, 1): the soft shadow of
-    Quilez, the smallest of sharpness * distance / length along the way from `near` to `far`."""
+    """Share of the light (T, N) that reaches points (T, 3, N) from directions `light` (T, 3, 1).
+
+    The soft shadow of Quilez: the least of sharpness * distance / length on the way from `near` to `far`."""
     length = near.clamp(min=start)
     share = torch.ones_like(far)
     index, alive = compact(length < far)
@@ -105,7 +105,7 @@ def shadow(solid: Solid, points: Tensor, light: Tensor, near: Tensor, far: Tenso
         for _ in range(steps):
             step = distance(solid, base + light * at[:, None])
             least = torch.minimum(least, SHARPNESS * step / at + FAR * (at >= limit))
-            at = at + step.clamp(0.015, 0.2)
+            at = at + step.clamp(0.015, 0.3)
         length, share = put(length, index, alive, at), put(share, index, alive, least)
         narrow, kept = compact(alive & (at < limit) & (least > 0.0))
         index, alive = index.gather(1, narrow), kept & alive.gather(1, narrow)

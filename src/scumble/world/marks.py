@@ -1,4 +1,4 @@
-"""Marks painted on bodies, as signed distances in the plane: negative inside, about 1 at the outer edge's scale."""
+"""Marks painted on bodies, as signed distances in the plane: negative inside."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def contrast(first: Rgb, second: Rgb) -> float:
 
 
 def second_colour(main: str, wished: str | None, defaults: tuple[str, ...]) -> str:
-    """The colour of secondary parts: the one wished for, else the first default that differs enough from `main`."""
+    """The colour of secondary parts: the one wished for, else the first default that differs from `main`."""
     if wished is not None:
         return wished
     for name in defaults:
@@ -83,7 +83,7 @@ def second_colour(main: str, wished: str | None, defaults: tuple[str, ...]) -> s
 
 
 def pattern_colour(main: str, second: str) -> str:
-    """The second colour of a pattern: the thing's own where it stands out from `main`, else white or black."""
+    """The second colour of a pattern: the thing's own where it stands out, else white or black."""
     if contrast(COLOURS[main], COLOURS[second]) > 0.75:
         return second
     return (
@@ -94,7 +94,7 @@ def pattern_colour(main: str, second: str) -> str:
 
 
 def mark_colour(thing: Thing, second: str) -> str:
-    """The colour of a thing's mark: the one wished for, else the one that stands out most from body and belly."""
+    """The colour of a thing's mark: the one wished for, else the one that stands out most."""
     if thing.look.mark_colour is not None:
         return thing.look.mark_colour
     under = (COLOURS[thing.colour], COLOURS[second], FIXED["light"])

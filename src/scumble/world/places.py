@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate, pad
 
 from scumble.world.materials import Rgb, linear
 
@@ -28,21 +28,20 @@ class Light:
     """sRGB of the sky high up."""
     horizon: Rgb
     """sRGB of the sky low down."""
-    stars: float
 
 
 LIGHTS: dict[str, Light] = {
     "day": Light(
-        direction=(-0.48, 0.74, 0.58), sun=(1.02, 0.97, 0.88), sky=(0.34, 0.40, 0.50), fill=(0.13, 0.13, 0.13),
-        zenith=(0.27, 0.55, 0.90), horizon=(0.76, 0.88, 0.97), stars=0.0,
+        direction=(-0.48, 0.74, 0.58), sun=(1.02, 0.97, 0.88), sky=(0.34, 0.40, 0.50),
+        fill=(0.13, 0.13, 0.13), zenith=(0.27, 0.55, 0.90), horizon=(0.76, 0.88, 0.97),
     ),
     "sunset": Light(
-        direction=(-0.80, 0.36, 0.50), sun=(1.18, 0.66, 0.36), sky=(0.30, 0.25, 0.36), fill=(0.15, 0.125, 0.12),
-        zenith=(0.36, 0.30, 0.58), horizon=(1.00, 0.62, 0.34), stars=0.0,
+        direction=(-0.80, 0.36, 0.50), sun=(1.18, 0.66, 0.36), sky=(0.30, 0.25, 0.36),
+        fill=(0.15, 0.125, 0.12), zenith=(0.36, 0.30, 0.58), horizon=(1.00, 0.62, 0.34),
     ),
     "night": Light(
-        direction=(0.50, 0.74, 0.50), sun=(0.38, 0.47, 0.72), sky=(0.13, 0.165, 0.30), fill=(0.12, 0.13, 0.16),
-        zenith=(0.035, 0.05, 0.15), horizon=(0.12, 0.17, 0.34), stars=1.0,
+        direction=(0.50, 0.74, 0.50), sun=(0.38, 0.47, 0.72), sky=(0.13, 0.165, 0.30),
+        fill=(0.12, 0.13, 0.16), zenith=(0.035, 0.05, 0.15), horizon=(0.12, 0.17, 0.34),
     ),
 }  # fmt: skip
 
@@ -65,41 +64,60 @@ class Ground:
     """Their heights, as the tangent of the angle above the horizon."""
     rough: float
     """Frequency of the hills' outline."""
-    kind: str
-    """What else there is: see `_DETAILS`."""
 
 
 GROUNDS: dict[str, Ground] = {
-    "grass": Ground(low=(0.24, 0.47, 0.13), high=(0.52, 0.70, 0.24), coarse=0.9, fine=0.42, hills=((0.42, 0.62, 0.50), (0.30, 0.54, 0.24)), height=(0.115, 0.055), rough=1.0, kind="grass"),
-    "beach": Ground(low=(0.88, 0.77, 0.56), high=(0.97, 0.89, 0.70), coarse=0.7, fine=0.13, hills=None, height=(0.0, 0.0), rough=1.0, kind="sea"),
-    "desert": Ground(low=(0.78, 0.47, 0.22), high=(0.93, 0.64, 0.34), coarse=0.5, fine=0.12, hills=((0.80, 0.52, 0.38), (0.84, 0.53, 0.27)), height=(0.105, 0.055), rough=0.6, kind="dunes"),
-    "snow": Ground(low=(0.80, 0.87, 0.95), high=(0.97, 0.98, 1.0), coarse=0.5, fine=0.05, hills=((0.62, 0.72, 0.84), (0.86, 0.91, 0.97)), height=(0.15, 0.045), rough=2.2, kind="snow"),
-    "studio": Ground(low=(0.74, 0.73, 0.76), high=(0.77, 0.76, 0.79), coarse=0.5, fine=0.0, hills=None, height=(0.0, 0.0), rough=1.0, kind="studio"),
-    "moon": Ground(low=(0.40, 0.40, 0.43), high=(0.66, 0.66, 0.68), coarse=0.8, fine=0.24, hills=((0.36, 0.36, 0.40), (0.50, 0.50, 0.53)), height=(0.085, 0.035), rough=2.6, kind="moon"),
-    "table": Ground(low=(0.50, 0.30, 0.15), high=(0.74, 0.47, 0.26), coarse=0.8, fine=0.0, hills=None, height=(0.0, 0.0), rough=1.0, kind="table"),
+    "grass": Ground(
+        low=(0.24, 0.47, 0.13), high=(0.52, 0.70, 0.24), coarse=0.9, fine=0.42,
+        hills=((0.42, 0.62, 0.50), (0.30, 0.54, 0.24)), height=(0.115, 0.055), rough=1.0,
+    ),
+    "beach": Ground(
+        low=(0.88, 0.77, 0.56), high=(0.97, 0.89, 0.70), coarse=0.7, fine=0.13,
+        hills=None, height=(0.0, 0.0), rough=1.0,
+    ),
+    "desert": Ground(
+        low=(0.78, 0.47, 0.22), high=(0.93, 0.64, 0.34), coarse=0.5, fine=0.12,
+        hills=((0.80, 0.52, 0.38), (0.84, 0.53, 0.27)), height=(0.105, 0.055), rough=0.6,
+    ),
+    "snow": Ground(
+        low=(0.80, 0.87, 0.95), high=(0.97, 0.98, 1.0), coarse=0.5, fine=0.05,
+        hills=((0.62, 0.72, 0.84), (0.86, 0.91, 0.97)), height=(0.15, 0.045), rough=2.2,
+    ),
+    "studio": Ground(
+        low=(0.74, 0.73, 0.76), high=(0.77, 0.76, 0.79), coarse=0.5, fine=0.0,
+        hills=None, height=(0.0, 0.0), rough=1.0,
+    ),
+    "moon": Ground(
+        low=(0.40, 0.40, 0.43), high=(0.66, 0.66, 0.68), coarse=0.8, fine=0.24,
+        hills=((0.36, 0.36, 0.40), (0.50, 0.50, 0.53)), height=(0.085, 0.035), rough=2.6,
+    ),
+    "table": Ground(
+        low=(0.50, 0.30, 0.15), high=(0.74, 0.47, 0.26), coarse=0.8, fine=0.0,
+        hills=None, height=(0.0, 0.0), rough=1.0,
+    ),
 }  # fmt: skip
 
 
 @functools.cache
 def _texture(device: str) -> Tensor:
-    """(1, 4, 257, 257) tileable maps in [0, 1]: broad noise, grain, stars, craters; period 1 in both directions."""
+    """(1, 4, 257, 257) maps in [0, 1] that repeat with period 1: broad noise, grain, stars, craters."""
     generator = torch.Generator().manual_seed(20)
     size = 256
 
     def noise(cells: int) -> Tensor:
         grid = torch.rand(1, 1, cells, cells, generator=generator)
-        padded = F.pad(grid, (2, 2, 2, 2), mode="circular")
-        scaled = F.interpolate(padded, scale_factor=size // cells, mode="bicubic", align_corners=False)
+        padded = pad(grid, (2, 2, 2, 2), mode="circular")
+        scaled = interpolate(padded, scale_factor=size // cells, mode="bicubic", align_corners=False)
         edge = 2 * size // cells
         return scaled[0, 0, edge : edge + size, edge : edge + size]
 
-    broad = sum(noise(8 * 2**i) * 0.5**i for i in range(4))
+    broad = torch.stack([noise(8 * 2**i) * 0.5**i for i in range(4)]).sum(0)
     broad = (broad - broad.amin()) / (broad.amax() - broad.amin())
     grain = noise(128) * 0.6 + noise(64) * 0.4
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     stars, craters = torch.zeros(size, size), torch.zeros(size, size)
     for i in range(230):
-        cx, cy, u = (torch.rand(3, generator=generator) * torch.tensor([size, size, 1.0])).tolist()
+        cx, cy, u = (torch.rand(3, generator=generator) * torch.tensor([size, size, 1.0])).unbind()
         dx, dy = ((x - cx + size / 2) % size) - size / 2, ((y - cy + size / 2) % size) - size / 2
         stars = torch.maximum(stars, (0.35 + 0.65 * u) * torch.exp(-(dx**2 + dy**2) / 1.1))
         if i < 46:
@@ -107,14 +125,14 @@ def _texture(device: str) -> Tensor:
             rim = torch.exp(-((far - 1.0) ** 2) / 0.03) - 0.9 * torch.sigmoid((0.92 - far) / 0.06)
             craters = torch.where(rim.abs() > craters.abs(), rim, craters)
     maps = torch.stack([broad, grain.clamp(0, 1), stars, craters])[None]
-    return F.pad(maps, (0, 1, 0, 1), mode="circular").to(device)
+    return pad(maps, (0, 1, 0, 1), mode="circular").to(device)
 
 
 def sample(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Broad noise, grain, stars and craters at (u, v) (S, N), period 1, each (S, N)."""
     maps = _texture(str(u.device))
     grid = torch.stack([u - u.floor(), v - v.floor()], dim=-1).view(1, -1, 1, 2) * 2.0 - 1.0
-    found = F.grid_sample(maps, grid, mode="bilinear", align_corners=True)[0, :, :, 0]
+    found = grid_sample(maps, grid, mode="bilinear", align_corners=True)[0, :, :, 0]
     broad, grain, stars, craters = found.view(4, *u.shape).unbind(0)
     return broad, grain, stars, craters
 
@@ -146,19 +164,19 @@ def ground_colour(place: str, x: Tensor, z: Tensor, width: Tensor, seed: Tensor)
     _, grain, _, craters = sample(u * 0.33, v * 0.33)
     value = smooth(0.2, 0.8, broad) + (grain - 0.5) * 2.0 * ground.fine * near
     mirror = torch.zeros_like(x)
-    if ground.kind == "table":
+    if place == "table":
         return _planks(ground, u, v, width), mirror + 0.05
-    if ground.kind == "moon":
+    if place == "moon":
         value = value + craters * 0.55 * near
-    if ground.kind == "grass":
+    if place == "grass":
         blades = sample(u * 1.9, v * 0.42)[1]
         value = value + (blades - 0.5) * 0.9 * near
-    if ground.kind == "dunes":
+    if place == "desert":
         wave = torch.sin((v + 0.25 * torch.sin(u * 1.7) + broad * 1.2) * 15.0)
         value = value + wave * 0.20 * near
     colour = mix(column(ground.low, x), column(ground.high, x), value.clamp(-0.35, 1.25))
     colour = colour.clamp(min=0.003)
-    if ground.kind == "sea":
+    if place == "beach":
         colour, mirror = _sea(colour, x, z, u, broad, near)
     return colour, mirror
 
@@ -205,7 +223,7 @@ def sky_colour(place: str, time: str, direction: Tensor, seed: Tensor) -> Tensor
     high = smooth(-0.06, 0.42, up)
     sky = mix(column(light.horizon, x), column(light.zenith, x), high)
     if place == "moon":
-        sky = _space(time, sky, tangent, around)
+        sky = _space(time, sky, tangent)
     elif time != "night":
         broad = sample(around * 0.35 + seed[:, :1], (tangent * 1.3 + seed[:, 1:]))[0]
         cloud = smooth(0.52, 0.78, broad) * smooth(0.03, 0.2, up)
@@ -226,7 +244,7 @@ def _low_sun(sky: Tensor, around: Tensor, tangent: Tensor, seed: Tensor) -> Tens
     return mix(sky, column((1.0, 0.97, 0.80), away), smooth(0.047, 0.040, away))
 
 
-def _space(time: str, sky: Tensor, tangent: Tensor, around: Tensor) -> Tensor:
+def _space(time: str, sky: Tensor, tangent: Tensor) -> Tensor:
     black = column((0.03, 0.03, 0.06), tangent)
     share = {"day": 1.0, "sunset": 0.55, "night": 0.85}[time]
     return (
@@ -254,10 +272,10 @@ def _hills(place: str, time: str, sky: Tensor, around: Tensor, tangent: Tensor, 
         )[0]
         top = height * (0.25 + 1.1 * line)
         lit = column(colour, tangent) * tint[None, :, None]
-        if ground.kind == "snow" and layer == 0:
+        if place == "snow" and layer == 0:
             capped = smooth(0.0, 0.05, tangent - 0.45 * top - 0.02)
             lit = mix(lit * 0.55, column((0.96, 0.97, 1.0), tangent) * tint[None, :, None], capped)
-        if ground.kind != "moon":
+        if place != "moon":
             lit = mix(lit, haze, torch.full_like(tangent, fog))
         sky = mix(sky, lit, smooth(0.008, -0.008, tangent - top))
     return sky

@@ -17,6 +17,8 @@ from scumble.world.scene import SIZES, Scene
 from scumble.world.solid import Vec3
 
 YAWS = {"front": 0.0, "side": 90.0, "back": 180.0, "above": 0.0}
+TALLEST = 1.38
+"""Greatest height of a thing without what it wears."""
 STACK = 1.40
 """Greatest height of two things on top of each other."""
 ELEVATIONS = {"front": 9.0, "side": 9.0, "back": 9.0, "above": 50.0}
@@ -78,7 +80,7 @@ def arrange(scene: Scene, row: int, pose: Pose) -> list[Placed]:
     shapes = [shape(thing) for thing in scene.things]
     yaws = [yaw_of(scene, i) for i in range(len(shapes))]
     grow = 1.0 + spread(seed, "scale", 0.05)
-    scales = [SIZES[thing.size] * grow for thing in scene.things]
+    scales = [min(SIZES[t.size] * grow, TALLEST / s.tall) for t, s in zip(scene.things, shapes, strict=True)]
     away = spread(seed, "x", 0.14)
     first = (away + math.copysign(0.06, away), 0.0, spread(seed, "z", 0.10))
     places: list[Vec3] = [first]

@@ -1,4 +1,4 @@
-"""Styles: what a picture looks like once drawn or painted. Each takes photos with their buffers and the seed's grain."""
+"""Styles: what a picture looks like once drawn or painted, from photos, outlines and the seed's grain."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import (
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    conv2d,
+    grid_sample,
+    interpolate,
+    max_pool2d,
+    pad,
+)
 
 from scumble.world.places import smooth
 
@@ -36,11 +44,11 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
     line = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
     weights = torch.exp(-line.square() / (2.0 * sigma * sigma))
     weights = (weights / weights.sum()).expand(image.shape[1], 1, -1)
-    image = F.conv2d(
-        F.pad(image, (reach, reach, 0, 0), mode="replicate"), weights[:, :, None], groups=image.shape[1]
+    image = conv2d(
+        pad(image, (reach, reach, 0, 0), mode="replicate"), weights[:, :, None], groups=image.shape[1]
     )
-    return F.conv2d(
-        F.pad(image, (0, 0, reach, reach), mode="replicate"), weights[..., None], groups=image.shape[1]
+    return conv2d(
+        pad(image, (0, 0, reach, reach), mode="replicate"), weights[..., None], groups=image.shape[1]
     )
 
 
@@ -91,15 +99,15 @@ def warped(image: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     across = (x + dx[:, 0] + 0.5) / w * 2.0 - 1.0
     down = (y + dy[:, 0] + 0.5) / h * 2.0 - 1.0
     where = torch.stack([across.expand(b, h, w), down.expand(b, h, w)], dim=-1)
-    return F.grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)
+    return grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def flattened(image: Tensor, radius: int) -> Tensor:
-    """Kuwahara's filter: each pixel gets the mean of the calmest of the four squares that it is a corner of."""
+    """Kuwahara's filter, softened: each pixel gets the mean of the calmest of the four squares about it."""
     side = radius + 1
-    padded = F.pad(image, (radius,) * 4, mode="replicate")
-    mean = F.avg_pool2d(padded, side, stride=1)
-    variance = (F.avg_pool2d(padded.square(), side, stride=1) - mean.square()).sum(1, keepdim=True)
+    padded = pad(image, (radius,) * 4, mode="replicate")
+    mean = avg_pool2d(padded, side, stride=1)
+    variance = (avg_pool2d(padded.square(), side, stride=1) - mean.square()).sum(1, keepdim=True)
     h, w = image.shape[-2:]
     corners = [(y, x) for y in (0, radius) for x in (0, radius)]
     means = torch.stack([mean[..., y : y + h, x : x + w] for y, x in corners])
@@ -165,7 +173,7 @@ def oil_painting(sheet: Sheet) -> Tensor:
 
 
 def _dabs(image: Tensor, angle: Tensor, grain: Tensor, cell: float, shift: int) -> tuple[Tensor, Tensor]:
-    """Image (B, 3, H, W) as strokes from a jittered grid of `cell` pixels, and the height of their ridges (B, 1, H, W)."""
+    """Image (B, 3, H, W) as strokes on a jittered grid of `cell` pixels, and their ridges (B, 1, H, W)."""
     b, _, h, w = image.shape
     device = image.device
     y, x = torch.meshgrid(
@@ -195,7 +203,7 @@ def _dabs(image: Tensor, angle: Tensor, grain: Tensor, cell: float, shift: int) 
             )
             centre = torch.stack([cx / w * 2.0 - 1.0, cy / h * 2.0 - 1.0], dim=-1)
             where = torch.where(nearer[..., None], centre, where)
-    colour = F.grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)
+    colour = grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)
     return colour, ridge[:, None]
 
 
@@ -211,7 +219,7 @@ def cartoon(sheet: Sheet) -> Tensor:
     grey = luminance(flat)
     vivid = (grey + 1.38 * (flat - grey)).clamp(0.0, 1.0)
     outline = blurred(
-        F.max_pool2d(sheet.outline, 2 * round(u) - 1, 1, round(u) - 1) if u > 1 else sheet.outline, 0.6 * u
+        max_pool2d(sheet.outline, 2 * round(u) - 1, 1, round(u) - 1) if u > 1 else sheet.outline, 0.6 * u
     )
     tones = luminance(sheet.pixels)
     inner = smooth(0.045, 0.11, (blurred(tones, 1.6 * u) - blurred(tones, 0.7 * u)).clamp(min=0.0))
@@ -224,7 +232,7 @@ def pixel_art(sheet: Sheet) -> Tensor:
     """Blocks of four pixels (at 128) in few colours, with an ordered dither."""
     size = sheet.pixels.shape[-1]
     blocks = max(8, size // max(1, round(4 * sheet.unit)))
-    small = F.adaptive_avg_pool2d(sheet.pixels, blocks)
+    small = adaptive_avg_pool2d(sheet.pixels, blocks)
     grey = luminance(small)
     small = (grey + 1.2 * (small - grey)).clamp(0.0, 1.0)
     small = (0.5 + 1.12 * (small - 0.5)).clamp(0.0, 1.0)
@@ -232,7 +240,7 @@ def pixel_art(sheet: Sheet) -> Tensor:
     dither = bayer.repeat(math.ceil(blocks / 2), math.ceil(blocks / 2))[:blocks, :blocks]
     levels = 7.0
     small = ((small * levels + 0.18 * dither).round() / levels).clamp(0.0, 1.0)
-    return F.interpolate(small, size=sheet.pixels.shape[-2:], mode="nearest")
+    return interpolate(small, size=sheet.pixels.shape[-2:], mode="nearest")
 
 
 def blueprint(sheet: Sheet) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scumble.world.creatures import CREATURES
 from scumble.world.kinds import Kind
 from scumble.world.objects import OBJECTS
+from scumble.world.vehicles import VEHICLES
 
-THINGS: dict[str, Kind] = {**CREATURES, **OBJECTS}
+THINGS: dict[str, Kind] = {**CREATURES, **VEHICLES, **OBJECTS}
 """Every kind by its name."""

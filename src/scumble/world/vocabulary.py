@@ -33,7 +33,7 @@ def check_name(what: str, name: str, known: Collection[str]) -> None:
 
 
 def check_scene(scene: Scene) -> None:
-    """Raises InputError where a scene names what there is not, or puts things together that do not go together."""
+    """Raises InputError where a scene names what there is not, or joins what does not go together."""
     for what, name, known in (
         ("place", scene.place, PLACES),
         ("time", scene.time, TIMES),
