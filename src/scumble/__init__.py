@@ -16,18 +16,24 @@ from typing import TYPE_CHECKING, Any
 from scumble.core.version import VERSION
 
 if TYPE_CHECKING:
+    from scumble.verbs.composite import composite as composite
+    from scumble.verbs.edit_sdedit import edit_sdedit as edit_sdedit
     from scumble.verbs.generate import generate as generate
     from scumble.verbs.load import load as load
+    from scumble.verbs.strokes import strokes as strokes
 
 __version__ = VERSION
 
 _HOMES = {
+    "composite": "scumble.verbs.composite",
+    "edit_sdedit": "scumble.verbs.edit_sdedit",
     "generate": "scumble.verbs.generate",
     "load": "scumble.verbs.load",
+    "strokes": "scumble.verbs.strokes",
 }
 """Public names and the modules that they live in."""
 
-__all__ = ["__version__", "generate", "load"]
+__all__ = ["__version__", "composite", "edit_sdedit", "generate", "load", "strokes"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from scumble.cli import bench, demo, generate, toybox
+from scumble.cli import bench, composite, demo, edit, generate, strokes, toybox
 from scumble.cli.console import say
 from scumble.core.errors import ScumbleError
 
@@ -21,9 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (demo.demo, generate.generate):
+for command in (demo.demo, generate.generate, strokes.strokes, composite.composite):
     app.command()(command)
-for group in (toybox.app, bench.app):
+for group in (edit.app, toybox.app, bench.app):
     app.add_typer(group)
 
 

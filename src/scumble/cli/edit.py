@@ -1,0 +1,75 @@
+"""`scumble edit`: change pictures that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scumble.cli import options
+from scumble.cli.console import follow, give, say
+
+__all__ = ["app", "edit", "sdedit"]
+
+Original = Annotated[
+    Path | None, typer.Option(help="The picture that was painted over; stays where the mask is black.")
+]
+Mask = Annotated[
+    Path | None, typer.Option(help="White may change, black stays, grey changes less.  [what differs]")
+]
+Preset = Annotated[
+    str | None, typer.Option(help="fast, strokes, stroke-edit, compositing, released.  [fast]")
+]
+
+app = typer.Typer(name="edit", help="Edit pictures: by painting.", no_args_is_help=True)
+
+
+@app.callback()
+def edit() -> None:
+    """Edit pictures: by painting."""
+
+
+@app.command()
+def sdedit(
+    guide: Annotated[Path, typer.Argument(help="The painting, or a folder of paintings.")],
+    output: options.Output,
+    original: Original = None,
+    mask: Mask = None,
+    prompt: Annotated[str | None, typer.Option(help="What to show, if words are wanted.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What to lead away from.")] = None,
+    t0: Annotated[str | None, typer.Option(help="Noise: 0 keeps the painting, 1 forgets it.  [0.5]")] = None,
+    repeats: Annotated[int | None, typer.Option(help="How often to noise and denoise.  [1]")] = None,
+    feather: Annotated[int | None, typer.Option(help="Pixels over which the edit fades in.  [0]")] = None,
+    preset: Preset = None,
+    model: options.Model = None,
+    count: Annotated[int | None, typer.Option(help="How many pictures of each.  [1]")] = None,
+    seed: options.Seed = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.  [12]")] = None,
+    sampler: Annotated[str | None, typer.Option(help="dpmpp_2m, ddim, reverse_sde, ...  [dpmpp_2m]")] = None,
+    guidance: options.Guidance = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures painted at once.  [8]")] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    low_memory: options.LowMemory = None,
+    trust_pickle: options.TrustPickle = None,
+    config: options.ConfigFile = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    no_recipe: options.NoRecipe = False,
+) -> None:
+    """Make a rough painting natural (SDEdit): noise it up to t0, then denoise it."""
+    given = dict(locals())
+    from scumble.verbs.edit_sdedit import SdeditConfig, edit_to
+
+    chosen = {name: value for name, value in given.items() if name in SdeditConfig.model_fields}
+    settings = options.settings(SdeditConfig, config, **chosen)
+    if dry_run:
+        give(settings.model_dump(mode="json"), as_json=as_json, text=settings.to_toml().rstrip())
+        return
+    files = {"guide": guide, "out": output, "original": original, "mask": mask}
+    done = follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe))
+    if done.note:
+        say(done.note)
+    give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))

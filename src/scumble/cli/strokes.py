@@ -1,0 +1,32 @@
+"""`scumble strokes`: a painting in broad strokes from a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scumble.cli.console import follow, give
+from scumble.cli.options import ConfigFile, Json, Output, Overwrite, settings
+
+__all__ = ["strokes"]
+
+
+def strokes(
+    image: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    output: Output,
+    colours: Annotated[int | None, typer.Option(help="Colours of the palette.  [6]")] = None,
+    kernel: Annotated[
+        int | None, typer.Option(help="Width of the brush, in pixels of a picture with 256.  [23]")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Paint a picture over in broad strokes: a guide for `edit sdedit`."""
+    from scumble.verbs.strokes import StrokesConfig, strokes_to
+
+    chosen = settings(StrokesConfig, config, colours=colours, kernel=kernel)
+    files = [str(path) for path in follow(strokes_to(chosen, image, output, overwrite=overwrite))]
+    give({"pictures": files}, as_json=as_json, text="\n".join(files))

@@ -1,0 +1,199 @@
+"""Edit by painting: SDEdit on pictures that people have, one or a folder of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import randbelow
+from typing import Annotated, Any, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from scumble.core.errors import ConfigError, ImageError
+from scumble.core.events import Loop, finish
+from scumble.core.images import from_unit, to_model, to_unit
+from scumble.data.paintings import Painting, painting
+from scumble.history.recipe import Ingredient, Recipe, library_versions
+from scumble.methods import sdedit
+from scumble.models.model import Model
+from scumble.verbs.generate import RANDOM_MODEL, Saved
+from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
+from scumble.verbs.load import ModelConfig
+from scumble.verbs.outputs import Picture, planned_paths, save_pictures
+
+__all__ = ["SdeditConfig", "Work", "edit_sdedit", "edit_to", "prepare", "repaint"]
+
+NOT_EXACT = "JPEG changes every pixel a little: write PNG or WebP where what is kept must stay as it was."
+
+
+class SdeditConfig(ModelConfig, sdedit.Config):
+    """What `scumble edit sdedit` can be told."""
+
+    preset: str = "fast"
+    """Settings to start from: fast, or the paper's strokes, stroke-edit, compositing, released."""
+    prompt: str = ""
+    """What the picture should show, if words are wanted. `(word:1.3)` weighs a word."""
+    count: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many pictures of each guide; their seeds follow one another."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 10_001)] | None = None
+    """Seed of the first picture; none draws one."""
+    batch: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Pictures painted at once; halved when memory runs out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        name = values.get("preset", "fast")
+        if name not in sdedit.PRESETS:
+            raise ConfigError(f"There is no preset {name!r}.", f"Choose one of {', '.join(sdedit.PRESETS)}.")
+        return sdedit.PRESETS[name].model_dump(exclude_defaults=True) | values
+
+    def method(self) -> sdedit.Config:
+        """The method's part."""
+        return sdedit.Config.of({name: getattr(self, name) for name in sdedit.Config.model_fields})
+
+    def seeded(self) -> Self:
+        """The same with a seed, drawn if there is none."""
+        return self if self.seed is not None else self.replace(seed=randbelow(2**32))
+
+    @property
+    def seeds(self) -> range:
+        """One seed a picture. The settings need to be `seeded`."""
+        if self.seed is None:
+            raise ConfigError("The settings have no seed yet.", "Draw one with seeded().")
+        return range(self.seed, self.seed + self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One guide with what belongs to it, ready to be painted."""
+
+    painting: Painting
+    ingredients: tuple[Ingredient, ...]
+
+
+def prepare(guide: Given, original: Given | None = None, mask: Given | None = None, prompt: str = "") -> Work:
+    """Read a guide, the original under it and a mask of one size.
+
+    A transparent guide is laid over the original, and where it is not transparent it may change unless a mask
+    says otherwise. Raises ImageError, in one sentence, also for a transparent guide without an original.
+    """
+    sources = {"guide": Source.of(guide)}
+    under = omega = None
+    if original is not None:
+        sources["original"] = Source.of(original)
+        under = to_unit(sources["original"].picture.on((255, 255, 255)))
+    if mask is not None:
+        sources["mask"] = Source.of(mask)
+        omega = _grey(sources["mask"])
+    top, alpha = to_unit(sources["guide"].picture.image), sources["guide"].picture.alpha
+    if alpha is not None and under is not None and alpha.size == under.shape[:-3:-1]:
+        cover = to_unit(alpha)[:, :1]  # (1, 1, H, W)
+        top = torch.where(cover == 0, under, torch.lerp(under, top, cover))
+        omega = (cover > 0).float() if omega is None else omega
+    elif alpha is not None and under is None:
+        raise ImageError(
+            f"The guide {sources['guide'].name} has transparent pixels.",
+            "Give the picture that shows through it with --original.",
+        )
+    ingredients = tuple(source.ingredient(role) for role, source in sources.items())
+    return Work(painting(top, original=under, mask=omega, prompt=prompt), ingredients)
+
+
+def _grey(mask: Source) -> Tensor:
+    """(1, 1, H, W) in [0, 1]; transparent counts as black."""
+    return to_unit(mask.picture.on((0, 0, 0)).convert("L"))[:, :1]
+
+
+def edit_sdedit(
+    guide: Given, *, original: Given | None = None, mask: Given | None = None, **settings: Any
+) -> list[Picture]:
+    """Make `guide` natural, keeping what `mask` keeps of `original`; settings are those of `SdeditConfig`.
+
+    >>> [picture] = scumble.edit_sdedit("strokes.png", prompt="a red cat on the beach", t0=0.5, seed=7)
+    >>> picture.image.save("cat.png")
+    """
+    config = SdeditConfig.of(settings).seeded()
+    work = prepare(guide, original, mask, config.prompt)
+    return finish(repaint(config, config.load(), work))
+
+
+def repaint(config: SdeditConfig, model: Model, work: Work, *, preview_every: int = 0) -> Loop[list[Picture]]:
+    """Paint `count` pictures of `work` as a loop; returns them with their recipes."""
+    seeds, method = config.seeds, config.method()
+    paintings = [work.painting] * len(seeds)
+    drawn = yield from sdedit.edit(
+        model, paintings, seeds, method, batch_size=config.batch, preview_every=preview_every
+    )
+    return [_picture(config, model, work, pixels, seed) for pixels, seed in zip(drawn, seeds, strict=True)]
+
+
+def _picture(config: SdeditConfig, model: Model, work: Work, pixels: Tensor, seed: int) -> Picture:
+    """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
+    withheld = model.safety_checker is not None and model.safety_checker.flagged(to_model(pixels[None]))[0]
+    shown = torch.zeros_like(pixels) if withheld else pixels
+    return Picture(from_unit(shown[None])[0], _recipe(config, model, work, seed), withheld)
+
+
+def _recipe(config: SdeditConfig, model: Model, work: Work, seed: int) -> Recipe:
+    """The recipe of one picture: as if it had been the only one asked for."""
+    elsewhere = {"seed", "count", "batch", "preset", *ModelConfig.model_fields}
+    settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
+    machine = library_versions(str(model.device), torch.get_num_threads())
+    return Recipe(
+        command="edit sdedit",
+        settings=settings,
+        seed=seed,
+        model=Ingredient.of("model", config.model, model.hash),
+        ingredients=work.ingredients,
+        machine=machine | {"dtype": str(model.dtype).removeprefix("torch."), "batch": str(config.batch)},
+    )
+
+
+def edit_to(
+    config: SdeditConfig,
+    guide: Path,
+    out: Path,
+    *,
+    original: Path | None = None,
+    mask: Path | None = None,
+    overwrite: bool = False,
+    with_recipe: bool = True,
+) -> Loop[Saved]:
+    """Edit the picture `guide`, or each one in that folder, and write the results to `out`.
+
+    `original` and `mask` are one picture for all, or folders with pictures of the guides' names. Everything
+    is read, and every name checked, before the work.
+    """
+    config = config.seeded()
+    guides = picture_files(guide)
+    works = [prepare(g, same_named(original, g), same_named(mask, g), config.prompt) for g in guides]
+    places = [_paths(config, out, g, in_folder=guide.is_dir(), overwrite=overwrite) for g in guides]
+    model = config.load()
+    files: list[dict[str, str | int]] = []
+    withheld = 0
+    for work, paths in zip(works, places, strict=True):
+        pictures = yield from repaint(config, model, work)
+        withheld += sum(p.withheld for p in pictures)
+        files += save_pictures(pictures, paths, with_recipe=with_recipe, edited=True)
+    return Saved(files, _note(model, works, places, withheld))
+
+
+def _paths(config: SdeditConfig, out: Path, guide: Path, *, in_folder: bool, overwrite: bool) -> list[Path]:
+    if config.count > 1 and not in_folder:
+        return planned_paths(out, config.seeds, overwrite=overwrite)
+    place = planned_file(out, guide, in_folder=in_folder, overwrite=True)
+    return planned_paths(place, config.seeds, overwrite=overwrite)
+
+
+def _note(model: Model, works: Sequence[Work], places: Sequence[list[Path]], withheld: int) -> str:
+    notes = [RANDOM_MODEL] if model.is_random else []
+    keeps = any(bool((work.painting.mask < 1).any()) for work in works)
+    if keeps and any(path.suffix.lower() in (".jpg", ".jpeg") for paths in places for path in paths):
+        notes.append(NOT_EXACT)
+    if withheld:
+        notes.append(f"The model's safety checker withheld {withheld} pictures; they are black.")
+    return " ".join(notes)
