@@ -112,9 +112,10 @@ def main() -> None:
     parser.add_argument("--stored", default="float16")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="make,generate,save,compare", help="which of these, in which order")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    for name in ("make", "generate", "save", "compare"):
+    for name in options.only.split(","):
         process = context.Process(target=step, args=(name, options))
         process.start()
         process.join()

@@ -24,9 +24,7 @@ KEYS = Path(__file__).parent.parent / "data" / "keys"
 
 
 def marked(table: str) -> dict[str, Tensor]:
-    """A checkpoint of the published names and shapes in which every row of every tensor has a number of its
-    own.
-    """
+    """The published names and shapes, every row of every tensor with a number of its own."""
     state: dict[str, Tensor] = {}
     lines = gzip.decompress((KEYS / f"{table}.tsv.gz").read_bytes()).decode().splitlines()
     for number, line in enumerate(lines):

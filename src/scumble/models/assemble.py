@@ -109,9 +109,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
 
 
 def _condition_channels(checkpoint: Checkpoint, family: Family) -> int:
-    """How many of the denoiser's input channels are not noisy latents: 0, or as many as latents for editing
-    models.
-    """
+    """How many input channels are not noisy latents: 0, or as many as latents for editing models."""
     unet = checkpoint.configs["unet"]
     latent = (
         unet.get("out_channels", 4)

@@ -1,5 +1,4 @@
-"""A checkpoint: everything stored of a pretrained model, read from whichever layout, before any network is
-built.
+"""A checkpoint: all that is stored of a pretrained model, from any layout, before a network is built.
 
 Parts are called as in a diffusers folder (`unet`, `vae`, `text_encoder`, `text_encoder_2`) and their tensors
 as the current diffusers and transformers modules name them, whatever the file called them. Tensors are read

@@ -39,9 +39,7 @@ _SETTINGS = (*TEXT_SETTINGS, "image_size", "patch_size", "num_channels")
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How a picture becomes CLIP's input: a square of `size` pixels, `(pixels in [0, 1] - mean) / std` by
-    channel.
-    """
+    """How a picture becomes CLIP's input: `size` x `size` pixels, `(unit pixels - mean) / std` by channel."""
 
     size: int = 224
     mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)

@@ -1,5 +1,4 @@
-"""Networks from configs and tensors: only known classes, only known settings, nothing missing and nothing
-left over.
+"""Networks from configs and tensors: only known classes and settings, nothing missing, nothing left over.
 
 A config is somebody else's text, so the classes that it may name stand in one table and a setting that the
 class does not take is refused by name. Parameters are never initialised and then overwritten: the module is

@@ -2,7 +2,7 @@
 
 Sources: the config files beside the published weights, `stable-diffusion-v1-5`, `stable-diffusion-2-1` (and
 `-base`) and `stable-diffusion-xl-base-1.0`. A single-file checkpoint holds no config, so these are also what
-such a file is read with. `IP2P` is SD 1.5 with the eight input channels of `instruct-pix2pix`.
+such a file is read with. `ip2p` is SD 1.5 with the eight input channels of `instruct-pix2pix`.
 """
 
 from __future__ import annotations
@@ -192,12 +192,11 @@ def random_checkpoint(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Checkpoint:
-    """A checkpoint of random weights: a published model at full size, or the same structure a few thousand
-    times smaller.
+    """A checkpoint of random weights, of a published model's size or a few thousand times smaller.
 
     Each tensor is drawn from a generator of its own whenever it is asked for, so nothing is held. Matrices
     have standard deviation 1/sqrt(fan-in), which keeps activations of order one; norms are the identity. The
-    full sizes are 0.9 (sd1, sd2) and 2.6 (sdxl) thousand million parameters in the denoiser alone.
+    denoiser of full size has 0.86 (sd1, sd2) or 2.57 (sdxl) times 10^9 parameters.
     """
     if kind not in PUBLISHED:
         raise ModelError(f"There is no published model {kind!r}.", f"There are {', '.join(PUBLISHED)}.")

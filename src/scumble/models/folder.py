@@ -128,9 +128,7 @@ def _index(folder: Path) -> Mapping[str, Any]:
 
 
 def _is_there(entry: object) -> bool:
-    """Whether an entry of model_index.json, `[library, class]`, names something: absent parts are `[null,
-    null]`.
-    """
+    """Whether an entry of model_index.json names a library and a class; absent parts are two nulls."""
     return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
 
 

@@ -89,17 +89,13 @@ class Model:
 
     @cached_property
     def hash(self) -> str:
-        """64 hexadecimal digits that depend on every stored tensor and on nothing else; see
-        `scumble.models.hash`.
-        """
+        """64 hexadecimal digits that depend on the stored tensors alone; see `scumble.models.hash`."""
         from scumble.models.hash import fingerprint
 
         return fingerprint(self.checkpoint)
 
     def parts(self) -> dict[str, Any]:
-        """The networks under the names of a diffusers folder: `unet`, `vae`, `text_encoder`,
-        `text_encoder_2`.
-        """
+        """The networks, named as in a diffusers folder."""
         encoders = dict(zip(("text_encoder", "text_encoder_2"), self.text_encoders, strict=False))
         autoencoder = {} if self.autoencoder is None else {"vae": self.autoencoder}
         return {"unet": self.denoiser, **autoencoder, **encoders}
@@ -147,9 +143,7 @@ class Model:
         return self.autoencoder.decode(unscaled.to(self.autoencoder.dtype)).sample.float()
 
     def scale(self, latents: Tensor) -> Tensor:
-        """Scaled latents from unscaled ones: `(latents - shift) * factor`, both from the autoencoder's
-        config.
-        """
+        """Scaled latents, `(latents - shift) * factor`, both from the autoencoder's config."""
         shift, factor = self._scaling
         return (latents - shift.to(latents)) * factor.to(latents)
 
@@ -200,8 +194,7 @@ class Model:
     # Denoising
 
     def predict(self, x: Tensor, timestep: Tensor, condition: Condition | None = None) -> Tensor:
-        """The denoiser's output (B, c, h, w) float32, of kind `prediction`, for noisy `x` (B, c + condition,
-        h, w).
+        """The denoiser's output (B, c, h, w) float32 for noisy `x` (B, c + condition, h, w).
 
         `timestep` is real, () or (B,), on the schedule's own scale: 0 to T - 1. Gradients flow to `x`, to
         `condition` and to whatever of the denoiser asks for them.
@@ -233,8 +226,7 @@ class Model:
         conditions: Sequence[Condition | None] = (None,),
         image_condition: Tensor | Sequence[Tensor | None] | None = None,
     ) -> Branches:
-        """The denoiser under several conditions, for a guidance wrapper: x0 of each branch asked, in one
-        batch.
+        """The denoiser under several conditions, for a guidance wrapper: every branch asked, in one batch.
 
         `conditions[i]` is branch i's, of one row or of one for each picture; a pixel-space model has the one
         branch None. `image_condition`, for an editing model, is the unscaled latents (B or 1, c, h, w) that

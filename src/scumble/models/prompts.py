@@ -109,8 +109,7 @@ def encode(
     penultimate: bool = False,
     device: str | torch.device = "cpu",
 ) -> Condition:
-    """Encode B prompts with every text encoder, embeddings side by side: (B, L, sum of D_i), and pooled if
-    there is.
+    """Encode B prompts: (B, L, sum of D_i), the encoders' embeddings side by side, and pooled if there is.
 
     `penultimate` takes the output of the last layer but one, without the final normalisation, as SDXL does;
     else it is the normalised last. Raises PromptError for a prompt that is too long or no text, WeightsError

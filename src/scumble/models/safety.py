@@ -1,5 +1,4 @@
-"""The safety checker that some folders hold: a CLIP image encoder that compares a picture with listed
-concepts.
+"""The safety checker of some folders: a CLIP image encoder that compares a picture with listed concepts.
 
 A folder that has one loads with it and it is used by default; there is none to use otherwise.
 """

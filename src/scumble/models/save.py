@@ -54,8 +54,7 @@ def save_folder(model: Model, path: Path | str) -> Path:
 
 
 def save_single_file(model: Model, path: Path | str) -> Path:
-    """Write one `.safetensors` in the original layout (LDM's for SD 1.x and 2.x, SGM's for SDXL) and return
-    its path.
+    """Write one `.safetensors` in the original layout: LDM's for SD 1.x and 2.x, SGM's for SDXL.
 
     SD 2.x's unused last text layer, which a diffusers folder does not hold, is not written: loaders that
     build it leave it as it is. Raises ModelError for a pixel-space model, which has no such layout, and

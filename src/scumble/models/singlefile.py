@@ -1,5 +1,4 @@
-"""An original single-file checkpoint, read: which family it is by its names and shapes, and every tensor put
-in its place.
+"""An original single-file checkpoint: which family it is by names and shapes, and where each tensor goes.
 
 Such a file holds no config and no tokenizer: both are the published ones of its family. It holds more than
 the networks, and what may be there beside them is listed in `_BESIDE`; a tensor that is neither wanted nor
@@ -201,9 +200,7 @@ def _check(shapes: Mapping[str, tuple[int, ...]], kind: Published, ema: bool, na
 
 
 def _ema_name(key: str) -> str | None:
-    """The name of a denoiser tensor's average: without the leading `model.` and without dots (LDM's
-    `LitEma`).
-    """
+    """The name of a denoiser tensor's average (LDM's `LitEma`): no leading `model.`, no dots."""
     if not key.startswith(UNET):
         return None
     return "model_ema." + key.removeprefix("model.").replace(".", "")

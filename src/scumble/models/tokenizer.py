@@ -1,5 +1,4 @@
-"""CLIP's tokenizer without a download: a single-file checkpoint holds no vocabulary, and all of them use this
-one.
+"""CLIP's tokenizer without a download, for single files, which hold no vocabulary.
 
 Byte-level byte-pair encoding (Radford et al. 2021): the vocabulary is the 256 bytes, the 256 bytes that end a
 word, one entry a merge, and the two markers. So the list of merges, which ships with the package, is all
@@ -20,9 +19,7 @@ _END = "</w>"
 
 
 def clip_tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
-    """The tokenizer of SD 1.x and of SDXL's first text encoder; those of SD 2.x and SDXL's second pad with
-    `!`.
-    """
+    """The tokenizer of SD 1.x and SDXL's first text encoder; SD 2.x and SDXL's second pad with `!`."""
     packed = files("scumble.models").joinpath("clip_merges.txt.xz").read_bytes()
     merges: Any = [tuple(line.split()) for line in lzma.decompress(packed).decode().splitlines()]
     letters = byte_letters()
