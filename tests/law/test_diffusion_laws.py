@@ -111,7 +111,7 @@ def test_lists_fall_from_t0_to_clean(name: str, spacing: str) -> None:
 
 
 def test_variance_exploding_and_preserving_are_one_process() -> None:
-    """After dividing x by alpha, each sampler gives the same at the same sigma / alpha. Not so Euler-Maruyama:
+    """After dividing x by alpha, samplers give the same at the same sigma / alpha. Not so Euler-Maruyama:
     its noise is by definition that of its SDE.
     """
     preserving = levels_for(scaled_linear(), 10)
