@@ -1,0 +1,1 @@
+"""Metrics: one function each, of pictures or of features that somebody else computed."""
