@@ -146,3 +146,17 @@ def test_dtypes_are_kept(name: str, dtype: torch.dtype) -> None:
     )
     assert {step.x.dtype for step in steps} == {dtype}
     assert all(torch.isfinite(step.x).all() for step in steps)
+
+
+def test_leading_where_the_offset_has_no_room() -> None:
+    """All 1000 steps: the times are 999 to 0, each once."""
+    schedule = linear()
+    times = [float(schedule.time(level)) for level in levels_for(schedule, 1000, "leading")[:-1]]
+    assert times == list(range(999, -1, -1))
+
+
+def test_a_t0_that_binary_numbers_miss_is_whole() -> None:
+    """(1 - 0.9) T is 99.99999999999997 in float64, and would make the stride 9."""
+    schedule = linear()
+    times = [float(schedule.time(level)) for level in levels_from(schedule, 10, 1 - 0.9, "leading")[:-1]]
+    assert times == [10 * i + 1 for i in range(9, -1, -1)]

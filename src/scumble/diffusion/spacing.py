@@ -128,7 +128,7 @@ def levels_from(
     if not 0 < t0 <= 1:
         raise ConfigError(f"t0 is {t0}.", "It goes from just above 0 (unchanged) to 1 (from noise).")
     last = max(t0 * schedule.num_train_timesteps - 1, 0.0)
-    if abs(last - round(last)) < 1e-6:  # 0.57 * 1000 is not 570 in binary
+    if abs(last - round(last)) < 1e-6:  # (1 - 0.9) 1000 is just below 100 in float64
         last = float(round(last))
     if steps < 1 or (spacing not in _REAL and steps > last + 1):
         raise ConfigError(f"{steps} steps do not fit.", f"This model has {math.floor(last + 1)} there.")
