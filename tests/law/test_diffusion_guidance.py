@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from torch import Tensor
 
 from scumble.diffusion import guidance
 from scumble.diffusion.levels import Level
-from scumble.diffusion.parameterisation import to_eps
+from scumble.diffusion.parameterisation import target, to_eps
 from scumble.diffusion.schedules import scaled_linear
 
 X0 = [torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3)]
@@ -109,14 +110,22 @@ def test_interval_row_by_row(scale: float) -> None:
     assert not torch.equal(found[1], X0[1][1])
 
 
+@pytest.mark.parametrize("scale", [0.5, 5.0])
 @pytest.mark.parametrize("phi", [0.0, 0.4, 1.0])
-def test_rescale(phi: float) -> None:
-    """Lin et al. 2024, equations 15 and 16: contrast goes to that of the conditional branch, row by row."""
-    plain = guidance.text(Asked(), 5.0)(X, MIDDLE)
-    found = guidance.text(Asked(), 5.0, rescale=phi)(X, MIDDLE)
+def test_rescale(phi: float, scale: float) -> None:
+    """Lin et al. 2024, equations 15 and 16: row by row, v gets the contrast of the conditional branch."""
+    level = at(500, 999)  # (2,)
+    found = in_v(guidance.text(Asked(), scale, rescale=phi)(X, level), level)
+    without, conditional = (in_v(x0, level) for x0 in X0[:2])
+    plain = without + scale * (conditional - without)
     for row in range(2):
-        wanted = phi * plain[row] * (X0[1][row].std() / plain[row].std()) + (1 - phi) * plain[row]
+        wanted = phi * plain[row] * (conditional[row].std() / plain[row].std()) + (1 - phi) * plain[row]
         assert (found[row] - wanted).abs().max() < 1e-12
+    assert (found - rescale_noise_cfg(plain, conditional, phi)).abs().max() < 1e-12
+
+
+def in_v(x0: Tensor, level: Level) -> Tensor:
+    return target(x0, to_eps(x0, X, level), level, "v")
 
 
 def test_rescale_of_a_picture_without_contrast() -> None:

@@ -28,7 +28,7 @@ def text(
     unconditional + scale (conditional - unconditional); scale 1 asks for the conditional branch only, scale 0
     for the other only. `interval` in noise shares sigma^2 / (alpha^2 + sigma^2), low to high, is where
     guidance acts (Kynkaanniemi et al. 2024); elsewhere the conditional branch stands alone. `rescale` is phi
-    of Lin et al. 2024, equation 16, with the contrast measured on x0, whatever the network predicts.
+    of Lin et al. 2024, equation 16, on v as in their model, whatever the network predicts.
     """
     return _guided(branches, (1 - scale, scale), interval, rescale)
 
@@ -65,7 +65,7 @@ def _guided(
         results = dict(zip(asked, branches(x, level, asked), strict=True))
         guided = sum((weights[i] * results[i] for i in which[1:]), weights[which[0]] * results[which[0]])
         if full in which:
-            guided = _rescaled(guided, results[full], rescale)
+            guided = _rescaled(guided, results[full], x, level, rescale)
         if inside.all():
             return guided
         return torch.where(broadcast(inside, x).bool(), guided, results[full])
@@ -81,10 +81,15 @@ def _inside(level: Level, interval: tuple[float, float] | None) -> Tensor:
     return (interval[0] <= share) & (share <= interval[1])
 
 
-def _rescaled(guided: Tensor, conditional: Tensor, phi: float) -> Tensor:
+def _rescaled(guided: Tensor, conditional: Tensor, x: Tensor, level: Level, phi: float) -> Tensor:
+    """`guided` (B, ...) with the standard deviation of its v taken the share `phi` towards `conditional`'s.
+
+    At one level v is a multiple of x0 - m with m = alpha x / (alpha^2 + sigma^2), so x0 - m is what scales.
+    """
     if phi == 0:
         return guided
     axes = tuple(range(1, guided.ndim))
-    spread = guided.std(axes, keepdim=True)  # (B, 1, ...)
-    contrast = torch.where(spread > 0, conditional.std(axes, keepdim=True) / spread, 1.0)
-    return guided * (1 - phi + phi * contrast)
+    middle = broadcast(level.alpha / level.spread**2, x) * x
+    spread, wanted = ((x0 - middle).std(axes, keepdim=True) for x0 in (guided, conditional))  # (B, 1, ...)
+    contrast = torch.where(spread > 0, wanted / spread, 1.0)
+    return guided + phi * (contrast - 1) * (guided - middle)
