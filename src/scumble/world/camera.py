@@ -43,13 +43,13 @@ class Camera:
     """Tangent of half the field of view."""
 
     def directions(self, grid: Tensor) -> Tensor:
-        """Unit directions (B, 3, N) through picture points `grid` (B or 1, 2, N): x right, y down, [-1, 1]."""
+        """Unit directions (B, 3, N) through picture points `grid` (B or 1, 2, N): x right, y down in ±1."""
         x, y = grid[:, 0] * self.slope, -grid[:, 1] * self.slope
         local = torch.stack([x, y, torch.ones_like(x)], dim=1)  # (B, 3, N)
         return self.axes @ (local / local.square().sum(1, keepdim=True).sqrt())
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """World points (B, 3, ...) to picture points (B, 2, ...), x right, y down, [-1, 1], and depth (B, ...)
+        """World points (B, 3, ...) to picture points (B, 2, ...), x right, y down in ±1, and depth (B, ...)
         along the camera's axis, negative behind it."""
         flat = points.flatten(2) - self.origin[..., None]
         right, up, depth = (self.axes.transpose(1, 2) @ flat).unbind(1)

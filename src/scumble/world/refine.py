@@ -13,6 +13,8 @@ from scumble.world.shade import Known, Samples, see
 from scumble.world.stage import Stage
 from scumble.world.tone import tone
 
+GREEN_SCREEN = (0.0, 177.0 / 255.0, 64.0 / 255.0)
+"""sRGB of the place without ground and sky."""
 MARGIN = 0.06
 """How much nearer than its neighbours a thing may be in a pixel with an edge."""
 
@@ -39,12 +41,15 @@ def grid(size: int, device: torch.device) -> Tensor:
 
 
 def pixels(stage: Stage, size: int, supersample: int) -> Pixels:
-    """Pictures of size x size pixels from one ray a pixel, or supersample^2 where solids have an edge."""
+    """Pictures of size x size pixels from one ray a pixel, or supersample^2 where solids have an edge.
+
+    Beside a thing, pixels of which it covers nothing keep the colour of their one ray, so that what lies
+    about a thing does not depend on its shape."""
     device = stage.light.device
     centres = grid(size, device).expand(len(stage.light), -1, -1)
     pitch = 2.0 * stage.camera.slope / size
     first = see(stage, stage.camera.directions(centres), pitch)
-    coarse = Pixels(tone(first.colour), _coverage(first), first.depth, first)
+    coarse = Pixels(_toned(stage, first), _coverage(first), first.depth, first)
     index, valid = compact(_edges(first, size))
     if supersample == 1 or index.shape[1] == 0:
         return coarse
@@ -54,14 +59,25 @@ def pixels(stage: Stage, size: int, supersample: int) -> Pixels:
     )  # (S, 2, n count)
     known = _known(first, size)
     spread = index.repeat_interleave(count, dim=1)
-    known = Known(take(known.since, spread), take(known.sunlight, spread), take(known.openness, spread))
-    fine = see(stage, stage.camera.directions(parts), pitch / supersample, known)
+    own = Known(take(known.since, spread), take(known.sunlight, spread), take(known.openness, spread))
+    fine = see(stage, stage.camera.directions(parts), pitch / supersample, own)
+    masks = _pooled(_coverage(fine), count)
+    valid = valid & ((masks.sum(1) > 0.0) | (take(known.since, index) == 0.0))
     return Pixels(
-        put(coarse.colour, index, valid, _pooled(tone(fine.colour), count)),
-        put(coarse.masks, index, valid, _pooled(_coverage(fine), count)),
+        put(coarse.colour, index, valid, _pooled(_toned(stage, fine), count)),
+        put(coarse.masks, index, valid, masks),
         put(coarse.depth, index, valid, fine.depth.view(len(index), -1, count).amin(2)),
         first,
     )
+
+
+def _toned(stage: Stage, samples: Samples) -> Tensor:
+    """sRGB of samples (S, 3, N); the green screen is not lit and so not exposed."""
+    colour = tone(samples.colour)
+    if stage.place != "green screen":
+        return colour
+    green = torch.tensor(GREEN_SCREEN, device=colour.device)[:, None]
+    return torch.where((samples.body < 0)[:, None], green, colour)
 
 
 def _pooled(values: Tensor, count: int) -> Tensor:

@@ -19,8 +19,8 @@ from scumble.world.vocabulary import check_scene
 
 __all__ = ["CHUNKS", "Camera", "Pose", "Rendering", "grid", "render"]
 
-CHUNKS = {"cpu": 4}
-"""Scenes rendered together; on a processor few, so that they stay in its cache."""
+CHUNKS = {"cpu": 1}
+"""Scenes rendered together. On a processor one, so that not a bit of a picture depends on its batch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,6 @@ from scumble.world.places import GROUNDS, LIGHTS, column, ground_colour, mix, sk
 from scumble.world.stage import Stage
 from scumble.world.surface import surface_paint
 
-GREEN_SCREEN = (0.0, 177.0 / 255.0, 64.0 / 255.0)
-"""sRGB of the place without ground and sky."""
 TABLE_END = -2.3
 """z of the far edge of the table."""
 
@@ -96,10 +94,8 @@ def _lengths(stage: Stage, layer: Bodies, rays: Tensor, pixel: float, known: Kno
 
 def _with_sky(stage: Stage, rays: Tensor, samples: Samples) -> Samples:
     """Samples with the colours of what is neither ground nor thing."""
-    if stage.place == "green screen":
-        return replace(samples, colour=column(GREEN_SCREEN, rays).expand_as(rays).clone())
     index, valid = compact(samples.body == -2)
-    if index.shape[1] == 0:
+    if index.shape[1] == 0 or stage.place == "green screen":
         return samples
     return replace(samples, colour=put(samples.colour, index, valid, sky(stage, take(rays, index))))
 
