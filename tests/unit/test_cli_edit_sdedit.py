@@ -187,6 +187,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
 def test_a_preset_lies_under_what_was_given(tmp_path: Path) -> None:
     guide = picture(tmp_path / "guide.png")
     outcome = run(guide, tmp_path / "o.png", "--preset", "compositing", "--t0", "0.2", "--dry-run", "--json")
-    settings = outcome.json
+    assert outcome.json["seconds"] > 0
+    settings = outcome.json["settings"]
     assert (settings["t0"], settings["steps"], settings["sampler"]) == (0.2, 2, "reverse_sde")
     assert not (tmp_path / "o.png").exists()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scumble.cli import options
-from scumble.cli.console import follow, give, say
+from scumble.cli.console import duration, follow, give, say, size
 
 __all__ = ["app", "edit", "sdedit"]
 
@@ -61,12 +61,14 @@ def sdedit(
 ) -> None:
     """Make a rough painting natural (SDEdit): noise it up to t0, then denoise it."""
     given = dict(locals())
-    from scumble.verbs.edit_sdedit import SdeditConfig, edit_to
+    from scumble.verbs.edit_sdedit import SdeditConfig, edit_to, estimate_edit
 
     chosen = {name: value for name, value in given.items() if name in SdeditConfig.model_fields}
     settings = options.settings(SdeditConfig, config, **chosen)
     if dry_run:
-        give(settings.model_dump(mode="json"), as_json=as_json, text=settings.to_toml().rstrip())
+        needs = estimate_edit(settings, guide, original=original, mask=mask)
+        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
+        give(needs.model_dump(), as_json=as_json, text=text)
         return
     files = {"guide": guide, "out": output, "original": original, "mask": mask}
     done = follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe))

@@ -47,7 +47,7 @@ from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
 from scumble.sampling.text_to_image import default_guidance
 
-__all__ = ["PRESETS", "Config", "Kept", "edit", "levels", "paint"]
+__all__ = ["PRESETS", "Config", "Kept", "edit", "guidance_scale", "levels", "paint"]
 
 SDE = "sde"
 """The spacing that is the paper's own time grid."""
@@ -227,17 +227,21 @@ def _edit(
     return list(pasted(original, edited, mask, config.feather))
 
 
+def guidance_scale(model: Model, prompts: Sequence[str], config: Config) -> float:
+    """The guidance scale that is used: 1, which costs half, where none was set and there are no words."""
+    if config.guidance is not None:
+        return config.guidance
+    return default_guidance(model) if any(prompts) or config.negative else 1.0
+
+
 def _denoiser(model: Model, latents: Tensor, prompts: Sequence[str], config: Config) -> Denoise:
-    scale = config.guidance
-    if scale is None:
-        scale = default_guidance(model) if any(prompts) or config.negative else 1.0
     height, width = (side * model.downsample for side in latents.shape[-2:])
     return guided(
         model,
         prompts,
         negative=config.negative,
         size=(height, width),
-        scale=scale,
+        scale=guidance_scale(model, prompts, config),
         interval=config.guidance_interval,
         rescale=config.guidance_rescale,
     )

@@ -19,12 +19,19 @@ from scumble.diffusion import guidance
 from scumble.diffusion.levels import Denoise
 from scumble.models.model import Model
 
-__all__ = ["decode", "encode", "grid", "guided", "latent_mask"]
+__all__ = ["decode", "encode", "grid", "guided", "latent_mask", "padded_size"]
 
 
 def grid(model: Model) -> int:
     """What width and height must be multiples of: the autoencoder's factor times that of the denoiser."""
     return model.downsample * 2 ** (len(model.denoiser.config.block_out_channels) - 1)
+
+
+def padded_size(model: Model, size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) that a picture of `size` has while it is worked on: whole cells of the grid, two at least."""
+    cell = grid(model)
+    height, width = (max(2 * cell, -(-side // cell) * cell) for side in size)
+    return height, width
 
 
 def encode(model: Model, pixels: Tensor) -> Tensor:
@@ -81,7 +88,7 @@ def guided(
 
 
 def _padded(model: Model, pixels: Tensor) -> Tensor:
-    """(B, C, H, W) continued by its edge pixels, below and to the right, to two cells of the grid or more."""
-    cell = grid(model)
-    below, right = (max(2 * cell, -(-side // cell) * cell) - side for side in pixels.shape[-2:])
-    return pad(pixels, (0, right, 0, below), mode="replicate")
+    """(B, C, H, W) continued by its edge pixels, below and to the right, to `padded_size`."""
+    height, width = pixels.shape[-2:]
+    whole = padded_size(model, (height, width))
+    return pad(pixels, (0, whole[1] - width, 0, whole[0] - height), mode="replicate")

@@ -16,15 +16,18 @@ from scumble.core.errors import ConfigError, ImageError
 from scumble.core.events import Loop, finish
 from scumble.core.images import from_unit, to_model, to_unit
 from scumble.data.paintings import Painting, painting
+from scumble.diffusion.samplers import SAMPLERS
 from scumble.history.recipe import Ingredient, Recipe, library_versions
 from scumble.methods import sdedit
 from scumble.models.model import Model
-from scumble.verbs.generate import RANDOM_MODEL, Saved
+from scumble.sampling import estimate
+from scumble.sampling.image_to_image import padded_size
+from scumble.verbs.generate import RANDOM_MODEL, Estimate, Saved
 from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, planned_paths, save_pictures
 
-__all__ = ["SdeditConfig", "Work", "edit_sdedit", "edit_to", "prepare", "repaint"]
+__all__ = ["SdeditConfig", "Work", "edit_sdedit", "edit_to", "estimate_edit", "prepare", "repaint"]
 
 NOT_EXACT = "JPEG changes every pixel a little: write PNG or WebP where what is kept must stay as it was."
 
@@ -197,3 +200,44 @@ def _note(model: Model, works: Sequence[Work], places: Sequence[list[Path]], wit
     if withheld:
         notes.append(f"The model's safety checker withheld {withheld} pictures; they are black.")
     return " ".join(notes)
+
+
+def estimate_edit(
+    config: SdeditConfig, guide: Path, *, original: Path | None = None, mask: Path | None = None
+) -> Estimate:
+    """What `edit_to` will need, by tracing one step for each size of picture without running it."""
+    config = config.seeded()
+    guides = picture_files(guide)
+    works = [prepare(g, same_named(original, g), same_named(mask, g), config.prompt) for g in guides]
+    model = config.load()
+    costs = [_cost(config, model, work) for work in works]
+    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
+    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
+    settings = _recipe(config, model, works[0], config.seeds[0]).settings
+    return Estimate(
+        seconds=sum(cost.flops for cost in costs) / speed,
+        memory_bytes=weights + max(cost.peak_bytes for cost in costs),
+        settings={**settings, "seed": config.seeds[0], "count": config.count},
+    )
+
+
+def _cost(config: SdeditConfig, model: Model, work: Work) -> estimate.Cost:
+    """Of encoding, every step and decoding, for all pictures of one guide."""
+    prompts = [config.prompt]
+    batch = min(config.batch, config.count)
+    alone = not model.text_encoders or sdedit.guidance_scale(model, prompts, config) == 1
+    condition = model.prompt(prompts) if model.text_encoders else None
+    size = padded_size(model, (work.painting.guide.shape[-2], work.painting.guide.shape[-1]))
+    shape, time = model.latent_shape(*size), torch.zeros((), device=model.device)
+
+    def call() -> None:
+        model.predict(torch.zeros(batch * (1 if alone else 2), *shape, device=model.device), time, condition)
+
+    step = estimate.trace(call)
+    encoding = estimate.trace(lambda: model.encode(torch.zeros(1, 3, *size, device=model.device)))
+    decoding = estimate.trace(lambda: model.decode(torch.zeros(1, *shape, device=model.device)))
+    calls = SAMPLERS[config.sampler].calls(config.steps) * config.repeats * -(-config.count // batch)
+    return estimate.Cost(
+        flops=step.flops * calls + (encoding.flops + decoding.flops) * config.count,
+        peak_bytes=max(step.peak_bytes, encoding.peak_bytes, decoding.peak_bytes),
+    )
