@@ -344,9 +344,10 @@ def test_inversion_then_sampling_returns_the_start() -> None:
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.4)
 
 
-def test_refined_inversion_is_exact() -> None:
-    """With the fixed point found, DDIM goes back to rounding, however few the steps."""
-    levels = levels_for(scaled_linear(), 40, "karras")
+@pytest.mark.parametrize("name", ["scaled_linear", "zero_snr"])
+def test_refined_inversion_is_exact(name: str) -> None:
+    """With the fixed point found, DDIM goes back to rounding, however few the steps; from pure noise too."""
+    levels = levels_for(SCHEDULES[name], 40, "karras")
     assert round_trip(levels, 0) > 1e-3
     assert round_trip(levels, 60) < 1e-9
 
