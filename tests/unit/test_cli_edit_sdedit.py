@@ -191,3 +191,24 @@ def test_a_preset_lies_under_what_was_given(tmp_path: Path) -> None:
     settings = outcome.json["settings"]
     assert (settings["t0"], settings["steps"], settings["sampler"]) == (0.2, 2, "reverse_sde")
     assert not (tmp_path / "o.png").exists()
+
+
+def test_auto_says_what_it_found_and_is_the_plain_edit_there(tmp_path: Path) -> None:
+    guide, auto, plain = picture(tmp_path / "g.png"), tmp_path / "auto.png", tmp_path / "plain.png"
+    outcome = run(guide, auto, "--t0", "auto", "--steps", "4")
+    assert outcome.status == 0
+    t0 = read_recipe(auto).settings["t0"]
+    assert f"t0 {t0:.2f} was found" in outcome.err
+    assert run(guide, plain, "--t0", str(t0), "--steps", "4").status == 0
+    assert (pixels(auto) == pixels(plain)).all()
+    assert read_recipe(auto).settings == read_recipe(plain).settings
+
+
+def test_sweep_is_one_strip(tmp_path: Path) -> None:
+    guide, out = picture(tmp_path / "g.png"), tmp_path / "strip.png"
+    outcome = run(guide, out, "--t0", "sweep", "--count", "3")
+    assert (outcome.status, outcome.out) == (0, f"{out}\n")
+    sheet = pixels(out)
+    assert sheet.shape[1] > 11 * 40
+    assert (sheet[8:38, 20:60] == pixels(guide)).all()  # t0 0 is the guide, in the first cell
+    assert read_recipe(out).settings["search"] == "sweep"

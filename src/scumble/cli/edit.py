@@ -18,6 +18,10 @@ Original = Annotated[
 Mask = Annotated[
     Path | None, typer.Option(help="White may change, black stays, grey changes less.  [what differs]")
 ]
+T0 = Annotated[
+    str | None,
+    typer.Option(help="Noise: 0 keeps the painting, 1 forgets it; auto, or a sweep over all.  [0.5]"),
+]
 Preset = Annotated[
     str | None, typer.Option(help="fast, strokes, stroke-edit, compositing, released.  [fast]")
 ]
@@ -38,7 +42,7 @@ def sdedit(
     mask: Mask = None,
     prompt: Annotated[str | None, typer.Option(help="What to show, if words are wanted.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to lead away from.")] = None,
-    t0: Annotated[str | None, typer.Option(help="Noise: 0 keeps the painting, 1 forgets it.  [0.5]")] = None,
+    t0: T0 = None,
     repeats: Annotated[int | None, typer.Option(help="How often to noise and denoise.  [1]")] = None,
     feather: Annotated[int | None, typer.Option(help="Pixels over which the edit fades in.  [0]")] = None,
     preset: Preset = None,
@@ -64,6 +68,8 @@ def sdedit(
     from scumble.verbs.edit_sdedit import SdeditConfig, edit_to, estimate_edit
 
     chosen = {name: value for name, value in given.items() if name in SdeditConfig.model_fields}
+    if t0 in ("auto", "sweep"):
+        chosen |= {"search": t0, "t0": None}
     settings = options.settings(SdeditConfig, config, **chosen)
     if dry_run:
         needs = estimate_edit(settings, guide, original=original, mask=mask)

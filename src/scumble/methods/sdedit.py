@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import count
 from typing import Annotated, Literal
 
 import torch
@@ -41,13 +42,14 @@ from scumble.diffusion.levels import Denoise, Level
 from scumble.diffusion.samplers import SAMPLERS, Noise, Step, steer
 from scumble.diffusion.schedules import Schedule
 from scumble.diffusion.spacing import SPACINGS, levels_from, ve_sde_levels, vp_sde_levels
+from scumble.metrics.realism import realism, residual
 from scumble.models.model import Model
 from scumble.sampling.image_to_image import decode, encode, guided, latent_mask
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
 from scumble.sampling.text_to_image import default_guidance
 
-__all__ = ["PRESETS", "Config", "Kept", "edit", "guidance_scale", "levels", "paint"]
+__all__ = ["PRESETS", "Config", "Kept", "edit", "find_t0", "guidance_scale", "levels", "paint"]
 
 SDE = "sde"
 """The spacing that is the paper's own time grid."""
@@ -205,26 +207,69 @@ def _edit(
     config: Config,
     progress: Callable[[int, Step], Progress],
 ) -> Loop[list[Tensor]]:
-    paintings, seeds = [p for p, _ in jobs], [seed for _, seed in jobs]
-    guide = torch.cat([p.guide for p in paintings])  # (B, 3, H, W)
-    original = torch.cat([p.original for p in paintings])
-    mask = torch.cat([p.mask for p in paintings])  # (B, 1, H, W)
+    canvas = _Canvas(model, [p for p, _ in jobs], [seed for _, seed in jobs])
     if config.t0 == 0:
-        return list(pasted(original, guide, mask, config.feather))
-    source = encode(model, guide)  # (B, c, h, w)
-    noisy = levels(model.schedule, config)
-    joins = _joins(model.schedule, noisy)
-    draw = _noise(source, rng.generators(seeds))
-    denoise = _denoiser(model, source, [p.prompt for p in paintings], config)
-    kept = _kept(model, source, mask, joins, seeds, config)
-    x = source
-    for taken, step in enumerate(paint(denoise, source, noisy, config, noise=draw, kept=kept), 1):
+        return list(pasted(canvas.original, canvas.guide, canvas.mask, config.feather))
+    x = canvas.source
+    for taken, step in enumerate(canvas.steps(config), 1):
         x = step.x
         yield progress(taken, step)
-    edited = decode(model, x, (guide.shape[-2], guide.shape[-1]))
+    edited = decode(model, x, (canvas.guide.shape[-2], canvas.guide.shape[-1]))
     # A pixel too dark to have joined at all was never denoised: it is the guide's own.
-    edited = torch.where(mask >= joins[-1], edited, guide)
-    return list(pasted(original, edited, mask, config.feather))
+    edited = torch.where(canvas.mask >= canvas.joins(config)[-1], edited, canvas.guide)
+    return list(pasted(canvas.original, edited, canvas.mask, config.feather))
+
+
+class _Canvas:
+    """B paintings in a model's space."""
+
+    def __init__(self, model: Model, paintings: Sequence[Painting], seeds: Sequence[int]) -> None:
+        self.model, self.seeds, self.prompts = model, seeds, [p.prompt for p in paintings]
+        self.guide = torch.cat([p.guide for p in paintings])  # (B, 3, H, W)
+        self.original = torch.cat([p.original for p in paintings])
+        self.mask = torch.cat([p.mask for p in paintings])  # (B, 1, H, W)
+
+    @cached_property
+    def source(self) -> Tensor:
+        """The guides' latents (B, c, h, w)."""
+        return encode(self.model, self.guide)
+
+    def steps(self, config: Config) -> Iterator[Step]:
+        """Paint with `config`, t0 being above 0; x of the last step is the result."""
+        noisy = levels(self.model.schedule, config)
+        draw = self.noise(*self.seeds)
+        kept = None
+        if not bool((self.mask == 1).all()):
+            # From generators of its own: a mask changes nothing of the noise of the edit.
+            fresh = self.noise(*(rng.derive(seed, "kept") for seed in self.seeds))
+            kept = Kept(
+                mask=latent_mask(self.model, self.mask),
+                joins=self.joins(config),
+                noise=fresh if config.kept_noise == "fresh" else None,
+            )
+        return paint(self.denoiser(config), self.source, noisy, config, noise=draw, kept=kept)
+
+    def joins(self, config: Config) -> list[float]:
+        """The time of each noisy level as a share of the first one's: a pixel of mask m joins at m."""
+        noisy = levels(self.model.schedule, config)[:-1]
+        times = [float(self.model.schedule.time(level)) + 1 for level in noisy]
+        return [time / times[0] for time in times]
+
+    def noise(self, *seeds: int) -> Noise:
+        """A source of noise like the latents, each row from its own seed."""
+        return partial(rng.randn, self.source.shape[1:], rng.generators(seeds), device=self.source.device)
+
+    def denoiser(self, config: Config) -> Denoise:
+        height, width = (side * self.model.downsample for side in self.source.shape[-2:])
+        return guided(
+            self.model,
+            self.prompts,
+            negative=config.negative,
+            size=(height, width),
+            scale=guidance_scale(self.model, self.prompts, config),
+            interval=config.guidance_interval,
+            rescale=config.guidance_rescale,
+        )
 
 
 def guidance_scale(model: Model, prompts: Sequence[str], config: Config) -> float:
@@ -234,35 +279,51 @@ def guidance_scale(model: Model, prompts: Sequence[str], config: Config) -> floa
     return default_guidance(model) if any(prompts) or config.negative else 1.0
 
 
-def _denoiser(model: Model, latents: Tensor, prompts: Sequence[str], config: Config) -> Denoise:
-    height, width = (side * model.downsample for side in latents.shape[-2:])
-    return guided(
-        model,
-        prompts,
-        negative=config.negative,
-        size=(height, width),
-        scale=guidance_scale(model, prompts, config),
-        interval=config.guidance_interval,
-        rescale=config.guidance_rescale,
-    )
+# The search for t0
 
 
-def _kept(
-    model: Model, latents: Tensor, mask: Tensor, joins: list[float], seeds: Sequence[int], config: Config
-) -> Kept | None:
-    if bool((mask == 1).all()):
-        return None
-    noise = None
-    if config.kept_noise == "fresh":  # from generators of its own: a mask changes nothing of the edit's noise
-        noise = _noise(latents, rng.generators(rng.derive(seed, "kept") for seed in seeds))
-    return Kept(mask=latent_mask(model, mask), joins=joins, noise=noise)
+PROBES = 4
+"""Bisections of [0, 1]: t0 to 1/32 either way."""
 
 
-def _joins(schedule: Schedule, levels: Sequence[Level]) -> list[float]:
-    """The time of each noisy level as a share of the first one's: a pixel of mask m joins at m."""
-    times = [float(schedule.time(level)) + 1 for level in levels[:-1]]
-    return [time / times[0] for time in times]
+@torch.inference_mode()
+def find_t0(model: Model, painting: Painting, seed: int, config: Config) -> Loop[float]:
+    """The t0 at which a painting has gained as large a share of realism as it has lost of faithfulness.
 
+    Realism is 0 for the guide and 1 for a picture drawn from nothing (see `scumble.metrics.realism`), and
+    rises with t0; faithfulness, by the distance of latents, is 1 for the guide and 0 for that picture, and
+    falls. They cross once, and bisection finds where. A probe is a quick edit in a quarter of the steps, from
+    the noise of the edit itself; the picture drawn from nothing takes half of them. With the edit that
+    follows the denoiser is called at most as often as for three edits: where `config.steps` are too few for
+    all probes there are fewer, and where they do not allow any `config.t0` stays.
+    """
+    canvas, calls = _Canvas(model, [painting], [seed]), SAMPLERS[config.sampler].calls
+    whole = config.replace(t0=1.0, steps=max(1, config.steps // 2 - 1), repeats=1)
+    quick = config.replace(steps=max(1, config.steps // 4), repeats=1)
+    # A picture drawn from nothing, its residual and the guide's, and what is left of two edits for probes.
+    room = (2 * calls(config.steps) - calls(whole.steps) - 2) // (calls(quick.steps) + 1)
+    if room < 1:
+        return config.t0
+    probes, taken = min(PROBES, room), count(1)
+    total = whole.steps + probes * quick.steps
+    alone, mask = canvas.denoiser(config.replace(guidance=1.0)), latent_mask(model, canvas.mask)
+    noise = canvas.noise(rng.derive(seed, "realism"))()
 
-def _noise(like: Tensor, generators: Sequence[torch.Generator]) -> Noise:
-    return partial(rng.randn, like.shape[1:], generators, device=like.device)
+    def left(x: Tensor) -> Tensor:
+        return residual(alone, x, model.schedule, noise, mask)
+
+    def drawn(settings: Config) -> Loop[tuple[Tensor, Tensor]]:
+        x = canvas.source
+        for step in canvas.steps(settings):
+            x = step.x
+            yield Progress(stage="searching t0", step=next(taken), total=total)
+        return left(x), (x - canvas.source).square().sum().sqrt()
+
+    guide, (sampled, farthest) = left(canvas.source), (yield from drawn(whole))
+    low, high = 0.0, 1.0
+    for _ in range(probes):
+        t0 = (low + high) / 2
+        picture, distance = yield from drawn(quick.replace(t0=t0))
+        gained, lost = realism(picture, guide, sampled), distance / farthest
+        low, high = (low, t0) if float(gained + lost) > 1 else (t0, high)
+    return (low + high) / 2

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbelow
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -26,6 +26,7 @@ from scumble.verbs.generate import RANDOM_MODEL, Estimate, Saved
 from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, planned_paths, save_pictures
+from scumble.verbs.sweep import strip, sweep
 
 __all__ = ["SdeditConfig", "Work", "edit_sdedit", "edit_to", "estimate_edit", "prepare", "repaint"]
 
@@ -39,6 +40,8 @@ class SdeditConfig(ModelConfig, sdedit.Config):
     """Settings to start from: fast, or the paper's strokes, stroke-edit, compositing, released."""
     prompt: str = ""
     """What the picture should show, if words are wanted. `(word:1.3)` weighs a word."""
+    search: Literal["none", "auto", "sweep"] = "none"
+    """auto looks for the t0 that balances faithfulness and realism; sweep draws a strip over t0."""
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many pictures of each guide; their seeds follow one another."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 10_001)] | None = None
@@ -125,8 +128,18 @@ def edit_sdedit(
 
 
 def repaint(config: SdeditConfig, model: Model, work: Work, *, preview_every: int = 0) -> Loop[list[Picture]]:
-    """Paint `count` pictures of `work` as a loop; returns them with their recipes."""
+    """Paint `count` pictures of `work` as a loop; returns them with their recipes, one t0 for all.
+
+    With `search` sweep it is one picture, the strip over t0 with the first seed.
+    """
     seeds, method = config.seeds, config.method()
+    if config.search == "sweep":
+        tried = yield from sweep(model, work.painting, seeds[0], method)
+        return [Picture(strip(tried), _recipe(config, model, work, seeds[0]))]
+    if config.search == "auto":
+        t0 = yield from sdedit.find_t0(model, work.painting, seeds[0], method)
+        config = config.replace(t0=t0, search="none")
+        method = config.method()
     paintings = [work.painting] * len(seeds)
     drawn = yield from sdedit.edit(
         model, paintings, seeds, method, batch_size=config.batch, preview_every=preview_every
@@ -174,15 +187,21 @@ def edit_to(
     config = config.seeded()
     guides = picture_files(guide)
     works = [prepare(g, same_named(original, g), same_named(mask, g), config.prompt) for g in guides]
+    if config.search == "sweep":
+        config = config.replace(count=1)
     places = [_paths(config, out, g, in_folder=guide.is_dir(), overwrite=overwrite) for g in guides]
     model = config.load()
     files: list[dict[str, str | int]] = []
-    withheld = 0
+    withheld, chosen = 0, set[float]()
     for work, paths in zip(works, places, strict=True):
         pictures = yield from repaint(config, model, work)
         withheld += sum(p.withheld for p in pictures)
+        chosen |= {p.recipe.settings["t0"] for p in pictures}
         files += save_pictures(pictures, paths, with_recipe=with_recipe, edited=True)
-    return Saved(files, _note(model, works, places, withheld))
+    note = _note(model, works, places, withheld)
+    if config.search == "auto":
+        note = f"t0 {', '.join(f'{t0:.2f}' for t0 in sorted(chosen))} was found. {note}".rstrip()
+    return Saved(files, note)
 
 
 def _paths(config: SdeditConfig, out: Path, guide: Path, *, in_folder: bool, overwrite: bool) -> list[Path]:
