@@ -228,10 +228,13 @@ class _Canvas:
         self.guide = torch.cat([p.guide for p in paintings])  # (B, 3, H, W)
         self.original = torch.cat([p.original for p in paintings])
         self.mask = torch.cat([p.mask for p in paintings])  # (B, 1, H, W)
+        self.alike = all(p is paintings[0] for p in paintings)
 
     @cached_property
     def source(self) -> Tensor:
         """The guides' latents (B, c, h, w)."""
+        if self.alike:
+            return encode(self.model, self.guide[:1]).repeat(len(self.guide), 1, 1, 1)
         return encode(self.model, self.guide)
 
     def steps(self, config: Config) -> Iterator[Step]:
