@@ -1,9 +1,9 @@
 """Solids as tensors that answer how far away a point is.
 
 Every part belongs to one of three families of signed distance functions, so that a whole solid is evaluated
-with three formulas whatever it is made of: ellipsoids; boxes with rounded edges (capsules among them: boxes
-without width); and solids of revolution about y (cylinders, cones, tori). The formulas are those of Quilez,
-"Distance functions" (https://iquilezles.org/articles/distfunctions/).
+with three formulas whatever it is made of: ellipsoids; boxes with rounded edges; and solids of revolution
+about y (cylinders, cones, tori; capsules are rounded cylinders without width). The formulas are those of
+Quilez, "Distance functions" (https://iquilezles.org/articles/distfunctions/).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from scumble.world.solid import Part, rotation
 
 FAR = 1e3
 """Distance of a part that is not there."""
-FAMILIES = {"ellipsoid": 0, "box": 1, "capsule": 1, "cylinder": 2, "cone": 2, "torus": 2}
+TINY = 1e-6
+"""Instead of 0 under a square root, where processors are slow at 0."""
+FAMILIES = {"ellipsoid": 0, "box": 1, "capsule": 2, "cylinder": 2, "cone": 2, "torus": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def _sizes(part: Part) -> list[float]:
         r = min(r, a, b, c)
         return [a - r, b - r, c - r, r]
     if part.shape == "capsule":
-        return [0.0, b, 0.0, a]
+        return [0.0, 0.0, 0.0, b, 1.0, a]
     if part.shape == "torus":
         return [a, 0.0, 0.0, 0.0, 1.0, b]
     top = c if part.shape == "cone" else a
@@ -155,28 +157,26 @@ def distances(solid: Solid, points: Tensor) -> Tensor:
 def _ellipsoid(p: Tensor, inverse: Tensor) -> Tensor:
     """k0 (k0 - 1) / k1 with k0 = |p / r| and k1 = |p / r^2|; p (T, 3, E, N) is p / r already. -> (T, E, N)"""
     squared = p.square()
-    k0 = squared[:, 0] + squared[:, 1] + squared[:, 2]
-    scaled = squared * inverse
-    k1 = scaled[:, 0] + scaled[:, 1] + scaled[:, 2]
-    return (k0 - k0.sqrt()) * k1.clamp(min=1e-12).rsqrt()
+    k0 = squared.sum(1)
+    k1 = squared.mul_(inverse).sum(1)
+    return (k0 - k0.sqrt()).mul_(k1.clamp_(min=TINY * TINY).rsqrt_())
 
 
 def _box(p: Tensor, sizes: Tensor) -> Tensor:
-    q = p.abs() - sizes[:, :3]
-    inside = torch.maximum(torch.maximum(q[:, 0], q[:, 1]), q[:, 2]).clamp(max=0.0)
-    q = q.clamp(min=0.0).square()
-    return (q[:, 0] + q[:, 1] + q[:, 2]).sqrt() + inside - sizes[:, 3]
+    q = p.abs().sub_(sizes[:, :3])
+    inside = q.amax(1).clamp_(max=0.0)
+    return q.clamp_(min=TINY).square_().sum(1).sqrt_().add_(inside).sub_(sizes[:, 3])
 
 
 def _revolved(p: Tensor, sizes: Tensor) -> Tensor:
     ring, middle, slope, half, cosine, rounding = sizes.unbind(1)  # (T, R, 1) each
-    x, y, z = p.unbind(1)
-    radius = (x.square() + z.square()).sqrt()
-    height = torch.clamp(y, -half, half)
-    side = ((radius - ring).abs() - middle - slope * height) * cosine
-    cap = y.abs() - half
-    outside = (side.clamp(min=0.0).square() + cap.clamp(min=0.0).square()).sqrt()
-    return outside + torch.maximum(side, cap).clamp(max=0.0) - rounding
+    y = p[:, 1]
+    radius = p[:, ::2].square().sum(1).sqrt_()
+    side = radius.sub_(ring).abs_().sub_(middle).sub_(y.clamp(-half, half).mul_(slope)).mul_(cosine)
+    cap = y.abs().sub_(half)
+    inside = torch.maximum(side, cap).clamp_(max=0.0)
+    outside = side.clamp_(min=TINY).square_().add_(cap.clamp_(min=TINY).square_()).sqrt_()
+    return outside.add_(inside).sub_(rounding)
 
 
 def union(solid: Solid, parts: Tensor) -> Tensor:
@@ -189,8 +189,8 @@ def union(solid: Solid, parts: Tensor) -> Tensor:
     if solid.has_soft:
         soft = parts + solid.soft
         least = soft.amin(1, keepdim=True)
-        near = (1.0 + (least - soft) / solid.blend).clamp(min=0.0).square().sum(1)
-        body = least[:, 0] - 0.25 * solid.blend[:, 0] * (near - 1.0)
+        near = (least - soft).div_(solid.blend).add_(1.0).clamp_(min=0.0).square_().sum(1)
+        body = least[:, 0] - near.sub_(1.0).mul_(0.25 * solid.blend[:, 0])
         if solid.has_cuts:
             body = torch.maximum(body, -(parts + solid.cuts).amin(1))
         whole = torch.minimum(whole, body)

@@ -11,8 +11,10 @@ from scumble.world.field import FAR, Solid, distance
 
 MISS = 1e4
 """Ray length of a miss."""
-TRACE_STEPS = (2, 3, 3, 4, 5, 7)
+TRACE_STEPS = (2, 3, 4, 5, 6)
 """Steps of rays between two times of leaving out those that have arrived."""
+APPROACH_STEPS = 8
+"""Steps of the cones that go before the rays."""
 SHADOW_STEPS = (3, 3, 3, 4)
 SHARPNESS = 9.0
 """Of shadows: 1 / the tangent of the angle that the light is wide."""
@@ -31,8 +33,6 @@ def compact(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def take(values: Tensor, index: Tensor) -> Tensor:
     """Columns `index` (T, n) of (T, N) or (T, C, N)."""
-    if values.shape[0] == 1:
-        return values[..., index[0]]
     if values.dim() == 2:
         return values.gather(1, index)
     return values.gather(2, index[:, None].expand(-1, values.shape[1], -1))
@@ -40,14 +40,10 @@ def take(values: Tensor, index: Tensor) -> Tensor:
 
 def put(values: Tensor, index: Tensor, valid: Tensor, new: Tensor) -> Tensor:
     """`values` (T, N) or (T, C, N) with `new` written at the valid columns."""
-    kept = take(values, index)
     mask = valid if values.dim() == 2 else valid[:, None]
-    if values.shape[0] == 1:
-        values[..., index[0]] = torch.where(mask, new, kept)
-        return values
     # padding points at columns that are not selected, each once: writing back what stands there is safe
     where = index if values.dim() == 2 else index[:, None].expand(-1, values.shape[1], -1)
-    return values.scatter(values.dim() - 1, where, torch.where(mask, new, kept))
+    return values.scatter(values.dim() - 1, where, torch.where(mask, new, take(values, index)))
 
 
 def box(low: Tensor, high: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,6 +76,18 @@ def trace(
         narrow, alive = compact(alive & ~hit & (at < limit))
         index = index.gather(1, narrow)
     return found
+
+
+def approach(
+    solid: Solid, origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, *, width: float
+) -> Tensor:
+    """Lengths (T, N) up to which cones about rays, `width` times the length wide, meet nothing; `MISS` where
+    they leave the solid's box without."""
+    at = near
+    for _ in range(APPROACH_STEPS):
+        away = distance(solid, origin + direction * at[:, None])
+        at = at + (away - width * at).clamp_(min=0.0).mul_(0.95)
+    return torch.where(at < far, at, MISS)
 
 
 def normals(field: Callable[[Tensor], Tensor], points: Tensor, step: float) -> Tensor:

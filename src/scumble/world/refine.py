@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,14 +10,16 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from scumble.world.march import MISS, compact, put, take
-from scumble.world.shade import Known, Samples, see
+from scumble.world.shade import Known, Reach, Samples, approached, see
 from scumble.world.stage import Stage
 from scumble.world.tone import tone
 
 GREEN_SCREEN = (0.0, 177.0 / 255.0, 64.0 / 255.0)
 """sRGB of the place without ground and sky."""
 MARGIN = 0.06
-"""How much nearer than its neighbours a thing may be in a pixel with an edge."""
+"""How much nearer or further than in its neighbours a thing may be in a pixel with an edge."""
+BLOCK = 4
+"""Side of the blocks of pixels that one cone goes before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def pixels(stage: Stage, size: int, supersample: int) -> Pixels:
     device = stage.light.device
     centres = grid(size, device).expand(len(stage.light), -1, -1)
     pitch = 2.0 * stage.camera.slope / size
-    first = see(stage, stage.camera.directions(centres), pitch)
+    first = see(stage, stage.camera.directions(centres), pitch, _far_reach(stage, size, pitch))
     coarse = Pixels(_toned(stage, first), _coverage(first), first.depth, first)
     index, valid = compact(_edges(first, size))
     if supersample == 1 or index.shape[1] == 0:
@@ -57,12 +60,17 @@ def pixels(stage: Stage, size: int, supersample: int) -> Pixels:
     parts = (take(centres, index)[..., None] + _offsets(size, supersample, device)).flatten(
         2
     )  # (S, 2, n count)
-    known = _known(first, size)
     spread = index.repeat_interleave(count, dim=1)
-    own = Known(take(known.since, spread), take(known.sunlight, spread), take(known.openness, spread))
-    fine = see(stage, stage.camera.directions(parts), pitch / supersample, own)
+    reach, known = _near_reach(first, size), _known(first, size)
+    fine = see(
+        stage,
+        stage.camera.directions(parts),
+        pitch / supersample,
+        Reach(take(reach.since, spread), take(reach.until, spread)),
+        Known(take(known.sunlight, spread), take(known.openness, spread)),
+    )
     masks = _pooled(_coverage(fine), count)
-    valid = valid & ((masks.sum(1) > 0.0) | (take(known.since, index) == 0.0))
+    valid = valid & ((masks.sum(1) > 0.0) | (take(reach.since, index) == 0.0))
     return Pixels(
         put(coarse.colour, index, valid, _pooled(_toned(stage, fine), count)),
         put(coarse.masks, index, valid, masks),
@@ -96,26 +104,41 @@ def _offsets(size: int, supersample: int, device: torch.device) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()])[:, None]
 
 
-def _known(samples: Samples, size: int) -> Known:
-    """What the parts of pixels take over from the 3 x 3 pixels about them: soft light, and a length before
-    which they meet no thing."""
+def _far_reach(stage: Stage, size: int, pitch: float) -> Reach:
+    """Where rays through pixels may meet things: not before the cone round their block of pixels does."""
+    device, count = stage.light.device, len(stage.light)
+    if size % BLOCK:
+        since = torch.zeros(count, size * size, device=device)
+    else:
+        side = size // BLOCK
+        rays = stage.camera.directions(grid(side, device).expand(count, -1, -1))
+        coarse = approached(stage, rays, pitch * BLOCK * math.sqrt(0.5)).view(count, side, side)
+        since = coarse.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2).flatten(1)
+    return Reach(since, torch.full_like(since, MISS))
+
+
+def _near_reach(samples: Samples, size: int) -> Reach:
+    """Where parts of pixels may meet things: near where the 3 x 3 pixels about them do, or anywhere."""
     count = len(samples.body)
-    near = torch.where(samples.body >= 0, -samples.depth, -MISS).view(count, 1, size, size)
-    least = -max_pool2d(near, 3, stride=1, padding=1).flatten(1)
+    hit = (samples.body >= 0).view(count, 1, size, size)
+    depth = samples.depth.view(count, 1, size, size)
+    least = -max_pool2d(torch.where(hit, -depth, -MISS), 3, stride=1, padding=1).flatten(1)
+    most = max_pool2d(torch.where(hit, depth, 0.0), 3, stride=1, padding=1).flatten(1)
+    alone = least >= MISS
+    return Reach(torch.where(alone, 0.0, least - MARGIN), torch.where(alone, MISS, most + MARGIN))
+
+
+def _known(samples: Samples, size: int) -> Known:
+    """Soft light for the parts of pixels: that of the 3 x 3 pixels about them that show the same."""
+    count = len(samples.body)
     kinds = torch.stack([samples.body == kind for kind in (-1, 0, 1)], dim=1).float()  # (S, 3, P)
     share = _neighbourly(kinds.view(count, 3, size, size))
-    light = _neighbourly((kinds * samples.sunlight[:, None]).view(count, 3, size, size)) / share.clamp(
-        min=1e-6
-    )
-    openness = _neighbourly((kinds * samples.openness[:, None]).view(count, 3, size, size)) / share.clamp(
-        min=1e-6
-    )
-    alone = share == 0.0
-    return Known(
-        torch.where(least < MISS, least - MARGIN, 0.0),
-        torch.where(alone, 1.0, light).flatten(2),
-        torch.where(alone, 1.0, openness).flatten(2),
-    )
+
+    def pooled(values: Tensor) -> Tensor:
+        near = _neighbourly((kinds * values[:, None]).view(count, 3, size, size))
+        return torch.where(share == 0.0, 1.0, near / share.clamp(min=1e-6)).flatten(2)
+
+    return Known(pooled(samples.sunlight), pooled(samples.openness))
 
 
 def _neighbourly(values: Tensor) -> Tensor:

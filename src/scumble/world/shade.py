@@ -18,7 +18,7 @@ from scumble.world.light import (
     surface_openness,
     surface_sunlight,
 )
-from scumble.world.march import MISS, box, compact, normals, put, take, trace
+from scumble.world.march import MISS, approach, box, compact, normals, put, take, trace
 from scumble.world.places import GROUNDS, LIGHTS, column, ground_colour, mix, sky_colour, smooth
 from scumble.world.stage import Stage
 from scumble.world.surface import surface_paint
@@ -46,20 +46,28 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of rays before they are traced, from coarser ones."""
+class Reach:
+    """Where rays may meet things, known from coarser ones."""
 
     since: Tensor
     """(S, N) a length before which they meet no thing."""
+    until: Tensor
+    """(S, N) a length after which they meet no thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Soft light where rays will meet something, known from coarser ones."""
+
     sunlight: Tensor
     """(S, 3, N) for the ground, the first and the second thing: share of the sun."""
     openness: Tensor
     """(S, 3, N) likewise."""
 
 
-def see(stage: Stage, rays: Tensor, pixel: float, known: Known | None = None) -> Samples:
+def see(stage: Stage, rays: Tensor, pixel: float, reach: Reach, known: Known | None = None) -> Samples:
     """What rays (S, 3, N) from the camera see; `pixel` is how far apart neighbouring rays are at length 1."""
-    lengths = torch.stack([_lengths(stage, layer, rays, pixel, known) for layer in stage.layers])  # (K, S, N)
+    lengths = torch.stack([_lengths(stage, layer, rays, pixel, reach) for layer in stage.layers])  # (K, S, N)
     nearest, body = lengths.min(0)
     down = rays[:, 1]
     flat = -stage.camera.origin[:, 1:2] / down.clamp(max=-1e-4)
@@ -80,14 +88,37 @@ def see(stage: Stage, rays: Tensor, pixel: float, known: Known | None = None) ->
     return samples
 
 
-def _lengths(stage: Stage, layer: Bodies, rays: Tensor, pixel: float, known: Known | None) -> Tensor:
+def _lengths(stage: Stage, layer: Bodies, rays: Tensor, pixel: float, reach: Reach) -> Tensor:
     """Ray lengths (S, N) at which a layer's bodies are met."""
+    origin, direction, near, far = _within(stage, layer, rays)
+    near = torch.maximum(near, reach.since[layer.scene] / layer.scale[:, None])
+    far = torch.minimum(far, reach.until[layer.scene] / layer.scale[:, None])
+    found = trace(layer.solid, origin, direction, near, far, width=0.35 * pixel)
+    return _in_world(layer, rays, found)
+
+
+def approached(stage: Stage, rays: Tensor, width: float) -> Tensor:
+    """Lengths (S, N) before which cones about rays (S, 3, N), `width` wide at length 1, meet no thing."""
+    lengths: list[Tensor] = []
+    for layer in stage.layers:
+        origin, direction, near, far = _within(stage, layer, rays, width)
+        found = approach(layer.solid, origin, direction, near, far, width=width)
+        lengths.append(_in_world(layer, rays, found))
+    return torch.stack(lengths).amin(0)
+
+
+def _within(
+    stage: Stage, layer: Bodies, rays: Tensor, width: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Origin and directions in the bodies' frames; where rays `width` wide enter and leave their boxes."""
     origin = layer.local(stage.camera.origin[layer.scene][..., None])
     direction = layer.local_directions(rays[layer.scene])
-    near, far = box(layer.low, layer.high, origin, direction)
-    if known is not None:
-        near = torch.maximum(near, known.since[layer.scene] / layer.scale[:, None])
-    local = trace(layer.solid, origin, direction, near, far, width=0.35 * pixel)
+    margin = width * origin.square().sum(1).sqrt()
+    return origin, direction, *box(layer.low - margin, layer.high + margin, origin, direction)
+
+
+def _in_world(layer: Bodies, rays: Tensor, local: Tensor) -> Tensor:
+    """Lengths (T, N) in the bodies' frames as those in the world (S, N), `MISS` for scenes without a body."""
     length = torch.where(local < MISS, local * layer.scale[:, None], MISS)
     return torch.full_like(rays[:, 0], MISS).index_copy(0, layer.scene, length)
 

@@ -169,7 +169,7 @@ def oil_painting(sheet: Sheet) -> Tensor:
     share = smooth(0.02, 0.07, detail)
     image = coarse + (fine - coarse) * share
     ridge = ridge_a + (ridge_b - ridge_a) * share
-    return image * (1.0 + 0.075 * ridge) + 0.012 * ridge
+    return image * (1.0 + 0.05 * ridge) + 0.008 * ridge
 
 
 def _dabs(image: Tensor, angle: Tensor, grain: Tensor, cell: float, shift: int) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ def _snowed(layer: Bodies, points: Tensor, field: Tensor, paint: Tensor) -> Tens
     """Paint with snow on what faces up, with a ragged edge."""
     x, y, z = points.unbind(1)
     ragged = 0.10 * torch.sin(x * 31.0 + 2.0 * torch.sin(y * 17.0)) * torch.sin(z * 27.0 + 2.0)
-    inside = smooth(0.18, 0.30, field[:, 1] + ragged) * layer.snow[:, None]
+    inside = smooth(0.34, 0.44, field[:, 1] + ragged) * layer.snow[:, None]
     snow = torch.zeros_like(paint[:1, :, :1])
     snow[:, :3] = column((0.97, 0.98, 1.0), points)
     snow[:, 6] = 20.0  # gloss: broad and, without specular, not seen
