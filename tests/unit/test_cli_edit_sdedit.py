@@ -173,6 +173,9 @@ def test_no_picture_at_all(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     assert run(tmp_path / "text.png", tmp_path / "out").status == 2
     picture(tmp_path / "empty" / "a.png")
+    picture(tmp_path / "empty" / "a.jpg")
+    assert "a.jpg and a.png would give one file" in run(tmp_path / "empty", tmp_path / "out").sentence
+    (tmp_path / "empty" / "a.jpg").rename(tmp_path / "empty" / "b.jpg")
     assert "there are several pictures" in run(tmp_path / "empty", tmp_path / "out.png").sentence
 
 
@@ -198,7 +201,7 @@ def test_auto_says_what_it_found_and_is_the_plain_edit_there(tmp_path: Path) -> 
     outcome = run(guide, auto, "--t0", "auto", "--steps", "4")
     assert outcome.status == 0
     t0 = read_recipe(auto).settings["t0"]
-    assert f"t0 {t0:.2f} was found" in outcome.err
+    assert f"For g.png t0 {t0:.2f} was found" in outcome.err
     assert run(guide, plain, "--t0", str(t0), "--steps", "4").status == 0
     assert (pixels(auto) == pixels(plain)).all()
     assert read_recipe(auto).settings == read_recipe(plain).settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbelow
@@ -26,7 +26,7 @@ from scumble.verbs.generate import RANDOM_MODEL, Estimate, Saved
 from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, planned_paths, save_pictures
-from scumble.verbs.sweep import strip, sweep
+from scumble.verbs.sweep import T0S, strip, sweep
 
 __all__ = ["SdeditConfig", "Work", "edit_sdedit", "edit_to", "estimate_edit", "prepare", "repaint"]
 
@@ -135,7 +135,7 @@ def repaint(config: SdeditConfig, model: Model, work: Work, *, preview_every: in
     seeds, method = config.seeds, config.method()
     if config.search == "sweep":
         tried = yield from sweep(model, work.painting, seeds[0], method)
-        return [Picture(strip(tried), _recipe(config, model, work, seeds[0]))]
+        return [Picture(strip(tried), _recipe(config, model, work.ingredients, seeds[0]))]
     if config.search == "auto":
         t0 = yield from sdedit.find_t0(model, work.painting, seeds[0], method)
         config = config.replace(t0=t0, search="none")
@@ -151,10 +151,10 @@ def _picture(config: SdeditConfig, model: Model, work: Work, pixels: Tensor, see
     """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
     withheld = model.safety_checker is not None and model.safety_checker.flagged(to_model(pixels[None]))[0]
     shown = torch.zeros_like(pixels) if withheld else pixels
-    return Picture(from_unit(shown[None])[0], _recipe(config, model, work, seed), withheld)
+    return Picture(from_unit(shown[None])[0], _recipe(config, model, work.ingredients, seed), withheld)
 
 
-def _recipe(config: SdeditConfig, model: Model, work: Work, seed: int) -> Recipe:
+def _recipe(config: SdeditConfig, model: Model, ingredients: tuple[Ingredient, ...], seed: int) -> Recipe:
     """The recipe of one picture: as if it had been the only one asked for."""
     elsewhere = {"seed", "count", "batch", "preset", *ModelConfig.model_fields}
     settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
@@ -164,7 +164,7 @@ def _recipe(config: SdeditConfig, model: Model, work: Work, seed: int) -> Recipe
         settings=settings,
         seed=seed,
         model=Ingredient.of("model", config.model, model.hash),
-        ingredients=work.ingredients,
+        ingredients=ingredients,
         machine=machine | {"dtype": str(model.dtype).removeprefix("torch."), "batch": str(config.batch)},
     )
 
@@ -186,22 +186,32 @@ def edit_to(
     """
     config = config.seeded()
     guides = picture_files(guide)
-    works = [prepare(g, same_named(original, g), same_named(mask, g), config.prompt) for g in guides]
+
+    def work_of(file: Path) -> Work:
+        return prepare(file, same_named(original, file), same_named(mask, file), config.prompt)
+
+    kept = [bool((work_of(file).painting.mask < 1).any()) for file in guides]  # and let go of again
     if config.search == "sweep":
         config = config.replace(count=1)
     places = [_paths(config, out, g, in_folder=guide.is_dir(), overwrite=overwrite) for g in guides]
     model = config.load()
+    notes = [RANDOM_MODEL] if model.is_random else []
+    if any(kept) and any(path.suffix.lower() in (".jpg", ".jpeg") for paths in places for path in paths):
+        notes.append(NOT_EXACT)
     files: list[dict[str, str | int]] = []
-    withheld, chosen = 0, set[float]()
-    for work, paths in zip(works, places, strict=True):
-        pictures = yield from repaint(config, model, work)
-        withheld += sum(p.withheld for p in pictures)
-        chosen |= {p.recipe.settings["t0"] for p in pictures}
+    for file, paths in zip(guides, places, strict=True):
+        pictures = yield from repaint(config, model, work_of(file))
         files += save_pictures(pictures, paths, with_recipe=with_recipe, edited=True)
-    note = _note(model, works, places, withheld)
+        notes += _notes(config, file, pictures)
+    return Saved(files, " ".join(notes))
+
+
+def _notes(config: SdeditConfig, file: Path, pictures: Sequence[Picture]) -> Iterator[str]:
+    """What a person should know of the `pictures` made of one guide."""
     if config.search == "auto":
-        note = f"t0 {', '.join(f'{t0:.2f}' for t0 in sorted(chosen))} was found. {note}".rstrip()
-    return Saved(files, note)
+        yield f"For {file.name} t0 {pictures[0].recipe.settings['t0']:.2f} was found."
+    if withheld := sum(picture.withheld for picture in pictures):
+        yield f"The model's safety checker withheld {withheld} pictures of {file.name}; they are black."
 
 
 def _paths(config: SdeditConfig, out: Path, guide: Path, *, in_folder: bool, overwrite: bool) -> list[Path]:
@@ -211,28 +221,20 @@ def _paths(config: SdeditConfig, out: Path, guide: Path, *, in_folder: bool, ove
     return planned_paths(place, config.seeds, overwrite=overwrite)
 
 
-def _note(model: Model, works: Sequence[Work], places: Sequence[list[Path]], withheld: int) -> str:
-    notes = [RANDOM_MODEL] if model.is_random else []
-    keeps = any(bool((work.painting.mask < 1).any()) for work in works)
-    if keeps and any(path.suffix.lower() in (".jpg", ".jpeg") for paths in places for path in paths):
-        notes.append(NOT_EXACT)
-    if withheld:
-        notes.append(f"The model's safety checker withheld {withheld} pictures; they are black.")
-    return " ".join(notes)
-
-
 def estimate_edit(
     config: SdeditConfig, guide: Path, *, original: Path | None = None, mask: Path | None = None
 ) -> Estimate:
     """What `edit_to` will need, by tracing one step for each size of picture without running it."""
     config = config.seeded()
     guides = picture_files(guide)
-    works = [prepare(g, same_named(original, g), same_named(mask, g), config.prompt) for g in guides]
     model = config.load()
-    costs = [_cost(config, model, work) for work in works]
+    costs: list[estimate.Cost] = []
+    for file in guides:
+        work = prepare(file, same_named(original, file), same_named(mask, file), config.prompt)
+        costs.append(_cost(config, model, work))
     speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
     weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
-    settings = _recipe(config, model, works[0], config.seeds[0]).settings
+    settings = _recipe(config, model, (), config.seeds[0]).settings
     return Estimate(
         seconds=sum(cost.flops for cost in costs) / speed,
         memory_bytes=weights + max(cost.peak_bytes for cost in costs),
@@ -256,6 +258,7 @@ def _cost(config: SdeditConfig, model: Model, work: Work) -> estimate.Cost:
     encoding = estimate.trace(lambda: model.encode(torch.zeros(1, 3, *size, device=model.device)))
     decoding = estimate.trace(lambda: model.decode(torch.zeros(1, *shape, device=model.device)))
     calls = SAMPLERS[config.sampler].calls(config.steps) * config.repeats * -(-config.count // batch)
+    calls *= {"none": 1, "auto": 3, "sweep": len(T0S) - 1}[config.search]
     return estimate.Cost(
         flops=step.flops * calls + (encoding.flops + decoding.flops) * config.count,
         peak_bytes=max(step.peak_bytes, encoding.peak_bytes, decoding.peak_bytes),

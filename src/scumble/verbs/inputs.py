@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image
@@ -47,12 +48,18 @@ class Source:
 
 
 def picture_files(place: Path) -> list[Path]:
-    """`place` itself if it is no folder, else its pictures by name. Raises InputError if it has none."""
+    """`place` itself if it is no folder, else its pictures by name.
+
+    Raises InputError if it has none, or two of one stem, whose results would have one name.
+    """
     if not place.is_dir():
         return [place]
     files = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise InputError(f"There is no picture in {place}.", f"Pictures end in {', '.join(SUFFIXES)}.")
+    for one, other in pairwise(sorted(files, key=lambda file: file.stem)):
+        if one.stem == other.stem:
+            raise InputError(f"{one.name} and {other.name} would give one file.", "Rename one of them.")
     return files
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from scumble.core import rng
 from scumble.core.events import Loop
-from scumble.core.images import from_unit
+from scumble.core.images import from_unit, to_model
 from scumble.data.paintings import Painting
 from scumble.methods import sdedit
 from scumble.metrics.l2 import l2
@@ -42,7 +42,10 @@ class Tried:
 
 
 def sweep(model: Model, painting: Painting, seed: int, config: sdedit.Config) -> Loop[list[Tried]]:
-    """Paint with every t0 of `T0S`, all from the same noise, and measure; see `scumble.metrics.realism`."""
+    """Paint with every t0 of `T0S`, all from the same noise, and measure; see `scumble.metrics.realism`.
+
+    What the model's safety checker flags is shown black.
+    """
     drawn: list[torch.Tensor] = []
     for t0 in T0S:
         drawn += yield from sdedit.edit(model, [painting], [seed], config.replace(t0=t0))
@@ -56,7 +59,10 @@ def sweep(model: Model, painting: Painting, seed: int, config: sdedit.Config) ->
         ]
     )
     natural = realism(left, left[:1], left[-1:])
-    images = from_unit(pixels)
+    withheld = [False] * len(pixels)
+    if model.safety_checker is not None:
+        withheld = model.safety_checker.flagged(to_model(pixels))
+    images = from_unit(pixels * ~torch.tensor(withheld).reshape(-1, 1, 1, 1))
     distances = l2(pixels, painting.guide.expand_as(pixels))
     return [Tried(*row) for row in zip(T0S, images, distances.tolist(), natural.tolist(), strict=True)]
 
