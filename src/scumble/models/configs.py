@@ -22,7 +22,14 @@ from scumble.models.components import build
 from scumble.models.model import Model
 from scumble.models.tokenizer import clip_tokenizer
 
-__all__ = ["PUBLISHED", "Published", "published_tokenizers", "random_checkpoint", "random_model"]
+__all__ = [
+    "PUBLISHED",
+    "Published",
+    "pipeline_name",
+    "published_tokenizers",
+    "random_checkpoint",
+    "random_model",
+]
 
 Published = Literal["sd1", "sd2", "sd2-base", "sdxl", "ip2p", "sdxl-edit"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import CLIPTokenizer
 
-__all__ = ["clip_tokenizer"]
+__all__ = ["byte_letters", "clip_tokenizer"]
 
 _END = "</w>"
 

@@ -22,7 +22,7 @@ from scumble.core.images import grid
 from scumble.verbs.generate import RANDOM_MODEL, GenerateConfig, draw
 from scumble.verbs.outputs import Picture
 
-__all__ = ["PROMPTS", "DemoReport", "demo"]
+__all__ = ["PROMPTS", "DemoReport", "check", "demo"]
 
 PROMPTS = (
     "a red cat on the grass",

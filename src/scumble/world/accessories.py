@@ -8,6 +8,8 @@ from scumble.world.kinds import Kind, anchor, part, rod
 from scumble.world.scene import Look
 from scumble.world.solid import Part, Vec3
 
+__all__ = ["BOW_SIZE", "BOW_TIE", "CROWN", "PARTY_HAT", "SCARF", "SUNGLASSES", "Parts", "worn"]
+
 Parts = tuple[Part, ...]
 
 BOW_SIZE = 0.16

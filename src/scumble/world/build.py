@@ -19,6 +19,8 @@ from scumble.world.scene import COLOURS, Look, Thing
 from scumble.world.solid import Part, Vec3, bounds
 from scumble.world.things import THINGS
 
+__all__ = ["PAINT", "Bodies", "Placed", "Shape", "gather", "moved_to", "paint", "shape", "turn_about_y"]
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:

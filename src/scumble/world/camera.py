@@ -11,6 +11,8 @@ from torch import Tensor
 
 from scumble.world.solid import Vec3
 
+__all__ = ["DISTANCE", "HALF_ANGLE", "Camera", "Pose", "camera"]
+
 HALF_ANGLE = 18.5
 """Half the field of view, in degrees."""
 DISTANCE = 3.0

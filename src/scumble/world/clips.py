@@ -19,6 +19,20 @@ from scumble.world.sampling import PROFILES, dice, pick, sample_scene
 from scumble.world.scene import PLACES, Scene
 from scumble.world.splits import EVALUATION_SEEDS, Split
 
+__all__ = [
+    "BENCHMARK_CLIPS",
+    "CLIP_KINDS",
+    "FRAMES",
+    "ORBIT",
+    "PATH",
+    "SAME_DISTANCE",
+    "Clip",
+    "ClipRendering",
+    "Flow",
+    "render_clip",
+    "sample_clip",
+]
+
 CLIP_KINDS = ("orbit", "move")
 """The camera goes round the scene, or the first thing moves over a fixed ground."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from scumble.world.kinds import Kind, part, rod
 
+__all__ = ["CREATURES"]
+
 CREATURES: dict[str, Kind] = {
     "cat": Kind(
         blend=0.066,

@@ -15,6 +15,8 @@ from scumble.world.places import LIGHTS, smooth
 from scumble.world.stage import Stage
 from scumble.world.tone import encode
 
+__all__ = ["HALO", "PUFFS", "Veil", "halo", "lay", "smoke", "veils"]
+
 HALO = 0.105
 """Width of a halo, as a share of the picture."""
 PUFFS = (

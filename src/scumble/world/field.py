@@ -17,6 +17,8 @@ from torch import Tensor
 
 from scumble.world.solid import Part, rotation
 
+__all__ = ["FAMILIES", "FAR", "TINY", "Solid", "distance", "distances", "exposed", "pack", "union"]
+
 FAR = 1e3
 """Distance of a part that is not there."""
 TINY = 1e-6

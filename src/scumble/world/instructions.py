@@ -45,6 +45,18 @@ from scumble.world.scene import (
 from scumble.world.splits import Split, is_held_out
 from scumble.world.words import accessory_phrase, caption, describe, with_article
 
+__all__ = [
+    "EDIT_KINDS",
+    "GLOBAL_KINDS",
+    "Edit",
+    "changed_labels",
+    "every_edit",
+    "instruct",
+    "instruct_chain",
+    "is_local",
+    "triple",
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from scumble.world.scene import Look
 from scumble.world.solid import Part, Vec3
 
+__all__ = ["Kind", "anchor", "moved", "part", "rod", "scaled"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:

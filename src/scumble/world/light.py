@@ -13,6 +13,17 @@ from scumble.world.march import box, compact, put, shadow, take
 from scumble.world.places import mix, smooth
 from scumble.world.stage import Stage
 
+__all__ = [
+    "NEAR",
+    "Surface",
+    "glow_on",
+    "ground_openness",
+    "shaded",
+    "sunlight",
+    "surface_openness",
+    "surface_sunlight",
+]
+
 NEAR = 0.3
 """Ground further from every thing than this is not darkened by it."""
 

@@ -9,6 +9,22 @@ from torch import Tensor
 
 from scumble.world.field import FAR, Solid, distance
 
+__all__ = [
+    "APPROACH_STEPS",
+    "MISS",
+    "SHADOW_STEPS",
+    "SHARPNESS",
+    "TRACE_STEPS",
+    "approach",
+    "box",
+    "compact",
+    "normals",
+    "put",
+    "shadow",
+    "take",
+    "trace",
+]
+
 MISS = 1e4
 """Ray length of a miss."""
 TRACE_STEPS = (2, 3, 4, 5, 6)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+__all__ = ["MARK_RADIUS", "MARK_SHAPES", "mark_distance"]
+
 MARK_SHAPES = ("star", "heart", "ring", "zigzag")
 """The marks; a body's mark is its place here plus one, 0 for none."""
 MARK_RADIUS = 0.155

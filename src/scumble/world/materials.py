@@ -6,6 +6,21 @@ from dataclasses import dataclass
 
 from scumble.world.scene import COLOURS, Thing
 
+__all__ = [
+    "EMISSION",
+    "FINISHES",
+    "FIXED",
+    "PATTERNS",
+    "Finish",
+    "Rgb",
+    "contrast",
+    "glow",
+    "linear",
+    "mark_colour",
+    "pattern_colour",
+    "second_colour",
+]
+
 Rgb = tuple[float, float, float]
 
 FIXED: dict[str, Rgb] = {

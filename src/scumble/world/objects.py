@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from scumble.world.kinds import Kind, part, rod
 
+__all__ = ["OBJECTS"]
+
 OBJECTS: dict[str, Kind] = {
     "tree": Kind(
         blend=0.135,

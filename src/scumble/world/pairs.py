@@ -12,6 +12,8 @@ from scumble.world.instructions import Edit
 from scumble.world.render import Rendering, render
 from scumble.world.scene import Scene
 
+__all__ = ["SAME_PIXEL", "EditPictures", "change_mask", "render_edits"]
+
 SAME_PIXEL = 0.5 / 255
 """Two pixels that differ by no more than this in every channel are the same in 8 bits, give or take one."""
 

@@ -8,6 +8,30 @@ from __future__ import annotations
 
 from scumble.world.scene import KINDS
 
+__all__ = [
+    "ADDITION_TEXTS",
+    "EDIT_TEXTS",
+    "EFFECT_PHRASES",
+    "EFFECT_REMOVALS",
+    "EFFECT_TEXTS",
+    "MATERIAL_PHRASES",
+    "MATERIAL_TEXTS",
+    "PLACE_NAMES",
+    "PLACE_PHRASES",
+    "PLURALS",
+    "RELATION_PHRASES",
+    "SIZE_TEXTS",
+    "SPELLINGS",
+    "STYLE_NAMES",
+    "STYLE_PREFIXES",
+    "TABLES",
+    "TIME_NAMES",
+    "TIME_PHRASES",
+    "USUAL_ACCESSORY_COLOURS",
+    "VIEW_NAMES",
+    "VIEW_PHRASES",
+]
+
 PLURALS = {kind: f"{kind}s" for kind in KINDS} | {"fish": "fish", "cactus": "cactuses", "snowman": "snowmen"}
 """Plural noun of each kind."""
 

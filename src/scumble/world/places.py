@@ -12,6 +12,20 @@ from torch.nn.functional import grid_sample, interpolate, pad
 
 from scumble.world.materials import Rgb, linear
 
+__all__ = [
+    "GROUNDS",
+    "LIGHTS",
+    "Ground",
+    "Light",
+    "column",
+    "ground_colour",
+    "light_direction",
+    "mix",
+    "sample",
+    "sky_colour",
+    "smooth",
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Light:

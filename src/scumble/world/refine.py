@@ -14,6 +14,8 @@ from scumble.world.shade import Known, Reach, Samples, approached, see
 from scumble.world.stage import Stage
 from scumble.world.tone import tone
 
+__all__ = ["BLOCK", "GREEN_SCREEN", "MARGIN", "Pixels", "grid", "pixels"]
+
 GREEN_SCREEN = (0.0, 177.0 / 255.0, 64.0 / 255.0)
 """sRGB of the place without ground and sky."""
 MARGIN = 0.06

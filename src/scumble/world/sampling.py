@@ -31,6 +31,21 @@ from scumble.world.scene import (
 )
 from scumble.world.splits import LOOK_RANGES, Split, is_held_out, is_held_value
 
+__all__ = [
+    "PROFILES",
+    "SECOND_COLOUR_SHARE",
+    "SUPPORTS",
+    "WHITE_SNOWMEN",
+    "Profile",
+    "T",
+    "dice",
+    "pick",
+    "pick_weighted",
+    "sample_colour",
+    "sample_look",
+    "sample_scene",
+]
+
 T = TypeVar("T")
 
 WHITE_SNOWMEN = 0.95

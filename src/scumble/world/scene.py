@@ -8,6 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+__all__ = [
+    "ACCESSORIES",
+    "COLOURLESS_STYLES",
+    "COLOURS",
+    "EFFECTS",
+    "KINDS",
+    "MATERIALS",
+    "PLACES",
+    "RELATIONS",
+    "SIZES",
+    "STYLES",
+    "TIMES",
+    "VIEWS",
+    "WEARERS",
+    "Look",
+    "Scene",
+    "Thing",
+]
+
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.83, 0.10, 0.09),
     "orange": (0.95, 0.47, 0.06),

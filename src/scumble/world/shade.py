@@ -23,6 +23,8 @@ from scumble.world.places import GROUNDS, LIGHTS, column, ground_colour, mix, sk
 from scumble.world.stage import Stage
 from scumble.world.surface import surface_paint
 
+__all__ = ["TABLE_END", "Known", "Reach", "Samples", "approached", "see", "sky"]
+
 TABLE_END = -2.3
 """z of the far edge of the table."""
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
+__all__ = ["Matrix3", "Part", "Vec3", "bounds", "rotation"]
+
 Vec3 = tuple[float, float, float]
 Matrix3 = tuple[Vec3, Vec3, Vec3]
 

@@ -15,6 +15,18 @@ from typing import Literal
 
 from scumble.world.scene import COLOURLESS_STYLES, Scene
 
+__all__ = [
+    "EVALUATION_SEEDS",
+    "HELD_HALF_WIDTH",
+    "HELD_OUT_SHARE",
+    "HELD_VALUES",
+    "LOOK_RANGES",
+    "Split",
+    "is_combination_held_out",
+    "is_held_out",
+    "is_held_value",
+]
+
 EVALUATION_SEEDS = 10**6
 """Scenes with this seed or a higher one are for evaluation: never trained on, never looked at in tuning."""
 

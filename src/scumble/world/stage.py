@@ -16,6 +16,20 @@ from scumble.world.places import LIGHTS, light_direction
 from scumble.world.scene import SIZES, Scene
 from scumble.world.solid import Vec3
 
+__all__ = [
+    "ELEVATIONS",
+    "STACK",
+    "TALLEST",
+    "YAWS",
+    "Stage",
+    "arrange",
+    "look_at",
+    "spread",
+    "stage",
+    "unit",
+    "yaw_of",
+]
+
 YAWS = {"front": 0.0, "side": 90.0, "back": 180.0, "above": 0.0}
 TALLEST = 1.38
 """Greatest height of a thing without what it wears."""

@@ -20,6 +20,25 @@ from torch.nn.functional import (
 
 from scumble.world.places import smooth
 
+__all__ = [
+    "DRAWN",
+    "Sheet",
+    "blueprint",
+    "blurred",
+    "cartoon",
+    "cloudy",
+    "flattened",
+    "luminance",
+    "oil_painting",
+    "outlines",
+    "pencil_sketch",
+    "pixel_art",
+    "restyle",
+    "strokes",
+    "warped",
+    "watercolour",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:

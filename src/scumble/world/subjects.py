@@ -29,6 +29,17 @@ from scumble.world.scene import (
 from scumble.world.splits import EVALUATION_SEEDS, is_combination_held_out
 from scumble.world.words import accessory_phrase, with_article
 
+__all__ = [
+    "MARKS",
+    "PICTURES",
+    "SUBJECTS",
+    "TUNING_SEEDS",
+    "TUNING_SUBJECTS",
+    "Subject",
+    "SubjectPrompt",
+    "lookalike",
+]
+
 MARKS = ("star", "heart", "ring", "zigzag")
 """What may be painted on a subject's body."""
 

@@ -12,6 +12,8 @@ from scumble.world.field import exposed
 from scumble.world.marks import MARK_RADIUS, MARK_SHAPES, mark_distance
 from scumble.world.places import column, mix, smooth
 
+__all__ = ["CELLS", "DOTS", "STRIPES", "surface_paint"]
+
 CELLS = 5.4
 """Squares of a checkered pattern in the height of a medium thing."""
 STRIPES = 5.6

@@ -7,5 +7,7 @@ from scumble.world.kinds import Kind
 from scumble.world.objects import OBJECTS
 from scumble.world.vehicles import VEHICLES
 
+__all__ = ["THINGS"]
+
 THINGS: dict[str, Kind] = {**CREATURES, **VEHICLES, **OBJECTS}
 """Every kind by its name."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+__all__ = ["EXPOSURE", "SHOULDER", "encode", "tone"]
+
 EXPOSURE = 0.92
 SHOULDER = 0.70
 """Light above this, after exposure, is compressed into what is left of the range."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from scumble.world.kinds import Kind, part, rod
 
+__all__ = ["VEHICLES"]
+
 VEHICLES: dict[str, Kind] = {
     "car": Kind(
         blend=0.09,

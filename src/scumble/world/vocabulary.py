@@ -24,6 +24,8 @@ from scumble.world.scene import (
     Thing,
 )
 
+__all__ = ["check_name", "check_scene"]
+
 
 def check_name(what: str, name: str, known: Collection[str]) -> None:
     """Raises InputError with the nearest known name where `name` is not among `known`."""

@@ -42,6 +42,18 @@ from scumble.world.scene import (
     Thing,
 )
 
+__all__ = [
+    "SPELLED_SHARE",
+    "accessory_phrase",
+    "caption",
+    "describe",
+    "noun_phrase",
+    "spelled_word",
+    "swapped",
+    "vocabulary",
+    "with_article",
+]
+
 SPELLED_SHARE = 0.05
 """Share of the captions with a meaningless spelled word before the noun, so that rare tokens are trained."""
 
