@@ -37,10 +37,7 @@ class SamplerOptions:
     guidance: float = 7.5
     """Classifier-free guidance scale (Ho and Salimans 2022); 1 is none, and costs half."""
     guidance_interval: tuple[float, float] | None = None
-    """Share of the time in which guidance acts, from 0 (clean) to 1 (noise), as in Kynkäänniemi et al.
-
-    2024.
-    """
+    """Noise shares sigma^2 / (alpha^2 + sigma^2) between which guidance acts (Kynkäänniemi et al. 2024)."""
     guidance_rescale: float = 0.0
     """Share of the contrast correction of Lin et al. 2024, equation 16."""
 
