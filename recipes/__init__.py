@@ -1,0 +1,1 @@
+"""Recipes: how the weights that ship with the package are made."""

@@ -1,0 +1,133 @@
+"""Stage `denoiser`: the latent diffusion model itself (Rombach et al. 2022), in Stable Diffusion 1's
+layout.
+
+It predicts the noise on the scaled-linear schedule, with min-SNR weights (Hang et al. 2023), 10 % of the
+captions left empty for classifier-free guidance (Ho & Salimans 2022), and averaged weights. Captions are
+encoded by CLIP's frozen text tower, each picture under several wordings.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from recipes.toybox import autoencoder, card, clip, latents, pictures
+from recipes.toybox.autoencoder import LATENT_CHANNELS
+from recipes.toybox.loop import Player, Run, train
+from recipes.toybox.scales import MAX_TOKENS, SIZE, DenoiserSize
+from scumble.diffusion import parameterisation, schedules
+from scumble.diffusion.levels import Level
+
+TIMES = 1000
+DROPPED = 0.1
+"""Share of captions replaced by the empty one."""
+
+
+def stage(run: Run) -> None:
+    """Train the denoiser and write it in half precision."""
+    text = clip.load(run.out, run.device).text_model
+    scaling = autoencoder.load(run.out).config.scaling_factor
+    width = text.config.hidden_size
+    model = load(run.start, run.device) if run.start else build(run.scale.denoiser, width).to(run.device)
+    loss = _Denoising(model, text, scaling, run)
+    train("denoiser", [Player(network=model, loss=loss)], run.fit(run.scale.fit_denoiser), run)
+    card.record(run.out, "denoiser", run.facts(run.scale.fit_denoiser))
+    write(model, folder(run.out))
+
+
+def folder(out: Path) -> Path:
+    return out / "unet"
+
+
+def load(out: Path, device: str = "cpu") -> UNet2DConditionModel:
+    """The denoiser in single precision, in evaluation mode."""
+    return read(folder(out), device)
+
+
+def read(path: Path, device: str) -> UNet2DConditionModel:
+    """Any such network in single precision, in evaluation mode."""
+    model = UNet2DConditionModel.from_pretrained(path, torch_dtype=torch.float32)
+    return model.to(device, memory_format=torch.channels_last).eval()
+
+
+def write(model: UNet2DConditionModel, path: Path) -> None:
+    """Write a copy in half precision; the model itself keeps its precision."""
+    deepcopy(model).half().save_pretrained(path)
+
+
+def build(
+    size: DenoiserSize,
+    text_width: int,
+    *,
+    in_channels: int = LATENT_CHANNELS,
+    num_class_embeds: int | None = None,
+) -> UNet2DConditionModel:
+    """A denoiser with random weights, with cross-attention on every level."""
+    levels = len(size.channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = UNet2DConditionModel(
+            sample_size=SIZE // 8,
+            in_channels=in_channels,
+            out_channels=LATENT_CHANNELS,
+            num_class_embeds=num_class_embeds,
+            block_out_channels=size.channels,
+            layers_per_block=size.layers,
+            down_block_types=("CrossAttnDownBlock2D",) * levels,
+            up_block_types=("CrossAttnUpBlock2D",) * levels,
+            cross_attention_dim=text_width,
+            attention_head_dim=size.heads,
+        )
+    return model.to(memory_format=torch.channels_last)
+
+
+class _Denoising:
+    """The loss of a step; latents, captions, noise and times are drawn from the step's generator."""
+
+    def __init__(self, model: UNet2DConditionModel, text: CLIPTextModel, scaling: float, run: Run) -> None:
+        self.model, self.text = run.compiled(model), text.requires_grad_(requires_grad=False)
+        self.scaling, self.run = scaling, run
+        self.mean, self.std = latents.load(run)
+        self.ids = pictures.captions(run, len(self.mean)).ids
+        self.padding = int(self.ids[0, 0, -1])
+        self.levels = schedules.scaled_linear(TIMES).levels(torch.arange(TIMES).double()).to(run.device)
+
+    def __call__(self, step: int) -> Tensor:
+        generator = self.run.generator("denoiser", step)
+        batch, device = self.run.scale.fit_denoiser.batch, self.mean.device
+        index = torch.randint(len(self.mean), (batch,), generator=generator, device=device)
+        x0 = self._latents(index, generator)
+        eps = torch.randn(x0.shape, generator=generator, device=device)
+        t = spread_times(batch, generator, device)
+        level = Level(self.levels.alpha[t], self.levels.sigma[t])
+        noisy = level.mix(x0, eps).contiguous(memory_format=torch.channels_last)
+        predicted = self.model(noisy, t, self._condition(index, generator)).sample
+        return parameterisation.loss(predicted, x0, eps, level, "eps", weighting="min_snr").mean()
+
+    def _latents(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        view = torch.randint(self.mean.shape[1], index.shape, generator=generator, device=index.device)
+        mean, std = (table[index, view].float() for table in (self.mean, self.std))
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        return self.scaling * (mean + std * noise)
+
+    @torch.no_grad()
+    def _condition(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        wording = torch.randint(self.ids.shape[1], index.shape, generator=generator, device=index.device)
+        dropped = torch.rand(index.shape, generator=generator, device=index.device) < DROPPED
+        ids = torch.full((len(index), MAX_TOKENS), self.padding, device=index.device)
+        ids[:, : self.ids.shape[-1]] = self.ids[index, wording].long()
+        ids[dropped, 1:] = self.padding
+        return self.text(ids).last_hidden_state  # (B, 77, D)
+
+
+def spread_times(batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """One time step from each of `batch` equal parts of the schedule, (batch,) int64: less noisy than
+    independent ones.
+    """
+    offset = torch.rand(batch, generator=generator, device=device)
+    return ((torch.arange(batch, device=device) + offset) * (TIMES / batch)).long().clamp(max=TIMES - 1)

@@ -1,0 +1,123 @@
+"""The toybox's weights: kept in the package in 8 bits, spread out on first use into an ordinary diffusers
+folder.
+
+In the package every matrix or kernel is int8 with one float32 scale for each output channel (`name` and
+`name.scale`); all else is float16. The folder made from it is in float32, so that plain diffusers and
+transformers load it without being told a dtype. It is made once for each version of the weights, in the
+user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scumble.core.errors import InputError, ModelError
+from scumble.core.files import atomic_folder
+from scumble.core.files import sha256 as file_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scumble.models.judge import Judge
+
+__all__ = ["MANIFEST", "SCALE", "cache", "clip", "dequantised", "expand", "folder", "judge", "packed"]
+
+MANIFEST = "toybox.json"
+"""Beside the weights: the version and the SHA-256 of every other file."""
+SCALE = ".scale"
+TEXT_ENCODER = "text_encoder"
+TEXT_PREFIX = "text_model."
+"""The text encoder is CLIP's text tower, stored once, under these names in CLIP's file."""
+
+
+def packed() -> Path:
+    """The folder of the package that holds the 8-bit weights."""
+    return Path(__file__).resolve().parent.parent / "toybox"
+
+
+def cache() -> Path:
+    """Where expanded weights go: `SCUMBLE_CACHE`, or `scumble` in the platform's cache folder."""
+    if named := os.environ.get("SCUMBLE_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "scumble"
+
+
+def folder(cache_dir: Path | str | None = None, *, source: Path | None = None) -> Path:
+    """The toybox as a diffusers folder in float32, made now if this version was not used before.
+
+    Safe when several processes ask at once. Raises ModelError where the packed weights are missing or
+    damaged.
+    """
+    source = source or packed()
+    manifest = source / MANIFEST
+    if not manifest.is_file():
+        raise ModelError(f"{source} holds no toybox weights.", "Install the package again.")
+    key = sha256(manifest.read_bytes()).hexdigest()[:12]
+    target = Path(cache_dir or cache()) / f"toybox-{key}"
+    if not target.is_dir():
+        try:
+            expand(source, target)
+        except InputError:
+            if not target.is_dir():  # otherwise another process was faster
+                raise
+    return target
+
+
+def clip() -> Path:
+    """The folder of the toybox's CLIP, with its tokenizer and image processor."""
+    return folder() / "clip"
+
+
+def judge(device: str = "cpu") -> Judge:
+    """The judge, in single precision, frozen."""
+    from scumble.models.judge import Judge
+
+    return Judge.load(folder() / "judge", device)
+
+
+def expand(source: Path, target: Path) -> None:
+    """Write the diffusers folder `target` from the packed folder `source`, whole or not at all.
+
+    Raises ModelError where a file is not the one that the manifest names, InputError where `target` exists.
+    """
+    from safetensors.torch import load_file, save_file
+
+    files: dict[str, str] = json.loads((source / MANIFEST).read_text())["files"]
+    with atomic_folder(target) as temporary:
+        for name, digest in files.items():
+            if not (source / name).is_file() or file_sha256(source / name) != digest:
+                raise ModelError(f"{source / name} is missing or damaged.", "Install the package again.")
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith(".safetensors"):
+                save_file(dequantised(load_file(source / name)), temporary / name, metadata={"format": "pt"})
+            else:
+                shutil.copyfile(source / name, temporary / name)
+        whole = load_file(temporary / "clip" / "model.safetensors")
+        text = {name: value for name, value in whole.items() if name.startswith(TEXT_PREFIX)}
+        save_file(text, temporary / TEXT_ENCODER / "model.safetensors", metadata={"format": "pt"})
+        for path in (temporary / "tokenizer").iterdir():
+            shutil.copyfile(path, temporary / "clip" / path.name)
+
+
+def dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor in float32: int8 ones times the scale of their output channel, their first dimension."""
+    whole: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if name.endswith(SCALE) and name.removesuffix(SCALE) in tensors:
+            continue
+        scale = tensors.get(name + SCALE)
+        rows = value.float() if scale is None else value.float() * scale.view(-1, *[1] * (value.ndim - 1))
+        whole[name] = rows if value.is_floating_point() or scale is not None else value
+    return whole

@@ -1,0 +1,183 @@
+"""The whole recipe at its smallest: every stage runs, and plain diffusers draws with what it packs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from recipes.toybox import card, pack, pictures, run, tokenizer
+from recipes.toybox.loop import Run
+from recipes.toybox.scales import SCALES
+from safetensors.torch import load_file
+from transformers import CLIPModel, CLIPTokenizer
+
+from scumble.core.errors import InputError, ModelError
+from scumble.models import toybox
+from scumble.models.judge import Judge
+from scumble.world.words import caption
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("toybox")
+    assert run.main(["--stage", "all", "--scale", "tiny", "--out", str(out), "--threads", "1"]) == 0
+    return out
+
+
+@pytest.fixture
+def expanded(trained: Path, tmp_path: Path) -> Path:
+    return toybox.folder(tmp_path / "cache", source=pack.folder(trained))
+
+
+def test_every_stage_left_its_part(trained: Path) -> None:
+    parts = {path.name for path in trained.iterdir()}
+    assert {
+        "tokenizer",
+        "pictures",
+        "clip",
+        "vae",
+        "unet",
+        "judge",
+        "upscaler",
+        "packed",
+        "sheet.png",
+    } <= parts
+    halves = [
+        path
+        for name in ("clip", "vae", "unet", "judge", "upscaler")
+        for path in (trained / name).glob("*.safetensors")
+    ]
+    assert len(halves) == 5
+    for path in halves:
+        assert {t.dtype for t in load_file(path).values() if t.is_floating_point()} == {torch.float16}
+
+
+def test_plain_diffusers_draws_with_the_folder(expanded: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(expanded)
+    assert pipeline.unet.dtype == pipeline.vae.dtype == pipeline.text_encoder.dtype == torch.float32
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline("a red cat", num_inference_steps=2, output_type="np").images
+    assert images.shape == (1, 128, 128, 3)
+    assert np.isfinite(images).all()
+    assert images.std() > 0
+
+
+def test_text_encoder_is_clips_text_tower(expanded: Path) -> None:
+    clip = CLIPModel.from_pretrained(expanded / "clip").eval()
+    words = CLIPTokenizer.from_pretrained(expanded / "clip")
+    encoder = StableDiffusionPipeline.from_pretrained(expanded).text_encoder
+    ids = pictures.tokens(words, ["a red cat on the beach", "zwx"])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encoder(ids).last_hidden_state, clip.text_model(ids).last_hidden_state, rtol=0.0, atol=0.0
+        )
+
+
+def test_judge_reads_its_folder(expanded: Path) -> None:
+    with torch.no_grad():
+        verdict = Judge.load(expanded / "judge")(torch.zeros(1, 3, 128, 128))
+    assert verdict.identity.norm() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_expanding_happens_once(trained: Path, expanded: Path) -> None:
+    before = (expanded / "model_index.json").stat().st_mtime_ns
+    assert toybox.folder(expanded.parent, source=pack.folder(trained)) == expanded
+    assert (expanded / "model_index.json").stat().st_mtime_ns == before
+    assert [path.name for path in expanded.parent.iterdir()] == [expanded.name]
+
+
+def test_damaged_or_missing_weights_are_named(trained: Path, tmp_path: Path) -> None:
+    source = tmp_path / "packed"
+    pack.pack(trained, source)
+    (source / "unet" / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"config\.json is missing or damaged"):
+        toybox.folder(tmp_path / "cache", source=source)
+    assert list((tmp_path / "cache").iterdir()) == []
+    with pytest.raises(ModelError, match="holds no toybox weights"):
+        toybox.folder(tmp_path / "cache", source=tmp_path / "nothing")
+
+
+def test_other_weights_get_another_folder(trained: Path, expanded: Path, tmp_path: Path) -> None:
+    source = tmp_path / "packed"
+    pack.pack(trained, source)
+    manifest = source / toybox.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"version": "', '"version": "next '))
+    assert toybox.folder(expanded.parent, source=source) != expanded
+
+
+def test_too_large_is_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "LARGEST_FILE", 10_000)
+    with pytest.raises(InputError, match="may ship"):
+        pack.pack(trained, tmp_path / "packed")
+
+
+def test_card_tells_what_was_reached(trained: Path) -> None:
+    text = (pack.folder(trained) / "README.md").read_text()
+    facts = json.loads((trained / "facts" / "clip.json").read_text())
+    assert f"| retrieval among 100 | {facts['retrieval among 100']} |" in text
+    assert card.written(trained).count("\n## ") == 6
+
+
+def test_captions_are_the_tokens_of_the_wordings(trained: Path) -> None:
+    tiny = Run(out=trained, scale=SCALES["tiny"])
+    table = pictures.captions(tiny, 6)
+    words = tokenizer.load(trained)
+    for seed, scene in enumerate(pictures.scenes(tiny, range(6))):
+        for k in range(2):
+            wanted = words(caption(scene, seed * 2 + k)).input_ids
+            assert table.ids[seed, k, : len(wanted)].tolist() == wanted
+            assert set(table.ids[seed, k, len(wanted) :].tolist()) <= {words.pad_token_id}
+
+
+def test_pictures_stop_at_the_first_gap(trained: Path, tmp_path: Path) -> None:
+    tiny = Run(out=trained, scale=SCALES["tiny"])
+    assert len(pictures.load(tiny)) == 16
+    with pytest.raises(InputError, match="no rendered pictures"):
+        pictures.load(Run(out=tmp_path, scale=SCALES["tiny"]))
+
+
+def test_a_stage_without_what_it_needs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run.main(["--stage", "tokenizer", "--scale", "tiny", "--out", str(tmp_path)])
+    assert run.main(["--stage", "clip", "--scale", "tiny", "--out", str(tmp_path)]) == 2
+    assert "Run the stage `render` first" in capsys.readouterr().err
+
+
+def test_packing_what_landed_gives_the_same_weights(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toybox, "packed", lambda: pack.folder(trained))
+    out = tmp_path / "out"
+    assert run.main(["--stage", "landed", "--scale", "tiny", "--out", str(out)]) == 0
+    pack.pack(out, tmp_path / "again")
+    for part in ("clip", "vae", "unet", "judge", "upscaler"):
+        (path,) = (pack.folder(trained) / part).glob("*.safetensors")
+        once, twice = load_file(path), load_file(tmp_path / "again" / part / path.name)
+        assert set(once) == set(twice)
+        for name, value in once.items():
+            if value.dtype == torch.int8:
+                assert torch.equal(value, twice[name]), name
+
+
+def test_a_stage_starts_from_other_weights(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(trained, out, ignore=shutil.ignore_patterns("checkpoints", "judge"))
+    arguments = ["--stage", "judge", "--scale", "tiny", "--out", str(out), "--steps", "0"]
+    assert run.main([*arguments, "--start", str(trained)]) == 0
+    before, after = (Judge.load(folder / "judge").state_dict() for folder in (trained, out))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("SCUMBLE_CACHE", "named"), ("XDG_CACHE_HOME", "base")])
+def test_cache_follows_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str
+) -> None:
+    monkeypatch.delenv("SCUMBLE_CACHE", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv(variable, str(tmp_path / value))
+    wanted = tmp_path / value if variable == "SCUMBLE_CACHE" else tmp_path / value / "scumble"
+    assert toybox.cache() == wanted
