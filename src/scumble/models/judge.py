@@ -41,7 +41,7 @@ __all__ = ["OF_PICTURES", "OF_THINGS", "Judge", "Verdict"]
 
 NONE = "none"
 LAYER_SCALE = 0.5
-"""Of each block's contribution at first; the usual 1e-6 is for far deeper networks and far longer training."""
+"""Of each block's contribution at first; the usual 1e-6 is for deeper networks and longer training."""
 OF_THINGS: dict[str, tuple[str, ...]] = {
     "colour": tuple(COLOURS),
     "material": MATERIALS,
