@@ -15,13 +15,13 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from tiny import make
 from torch import Tensor
 
 from scumble.core.events import finish
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.sampling.text_to_image import SamplerOptions, Task, text_to_image
+from tiny import make
 
 TOLERANCE = 1e-4
 """Of pixels in [0, 1], float32."""
@@ -42,7 +42,7 @@ class Namesake:
     config: dict[str, Any]
 
 
-# Euler with "leading": with other spacings diffusers starts it from noise of spread sigma / sqrt(sigma^2 + 1), not 1.
+# Euler with "leading": with others diffusers starts it from noise of spread sigma / sqrt(sigma^2 + 1), not 1.
 NAMESAKES = (
     Namesake("ddim", "trailing", DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": True}),
     Namesake("euler", "leading", EulerDiscreteScheduler, {"steps_offset": 1}),

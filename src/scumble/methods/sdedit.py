@@ -44,10 +44,10 @@ from scumble.diffusion.schedules import Schedule
 from scumble.diffusion.spacing import SPACINGS, levels_from, ve_sde_levels, vp_sde_levels
 from scumble.metrics.realism import realism, residual
 from scumble.models.model import Model
-from scumble.sampling.image_to_image import decode, encode, guided, latent_mask
+from scumble.sampling.guided import default_guidance, guided
+from scumble.sampling.image_to_image import decode, encode, latent_mask
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
-from scumble.sampling.text_to_image import default_guidance
 
 __all__ = ["PRESETS", "Config", "Kept", "edit", "find_t0", "guidance_scale", "levels", "paint"]
 

@@ -16,7 +16,8 @@ from scumble.core import rng
 from scumble.diffusion.levels import Denoise
 from scumble.diffusion.schedules import Schedule
 from scumble.models.model import Model
-from scumble.sampling.image_to_image import encode, guided, latent_mask
+from scumble.sampling.guided import guided
+from scumble.sampling.image_to_image import encode, latent_mask
 
 __all__ = ["LEVEL", "picture_residual", "realism", "residual"]
 

@@ -1,12 +1,10 @@
-"""Pictures of any size into a model's space and back, and the guided denoiser that works on them there.
+"""Pictures of any size into a model's space and back.
 
 Letters: B pictures, H W their size, c h w channels and size of their latents. Pictures are in [0, 1]. They
 are padded by their own edge pixels to the model's grid and cropped back, never stretched.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,11 +13,9 @@ from torch.nn.functional import pad
 from scumble.core.errors import NumericError
 from scumble.core.images import crop_back, from_model, to_model
 from scumble.data.masks import pooled
-from scumble.diffusion import guidance
-from scumble.diffusion.levels import Denoise
 from scumble.models.model import Model
 
-__all__ = ["decode", "encode", "grid", "guided", "latent_mask", "padded_size"]
+__all__ = ["decode", "encode", "grid", "latent_mask", "padded_size"]
 
 
 def grid(model: Model) -> int:
@@ -61,30 +57,6 @@ def decode(model: Model, latents: Tensor, size: tuple[int, int]) -> Tensor:
 def latent_mask(model: Model, mask: Tensor) -> Tensor:
     """(B, 1, h, w) on the model's device: what may change of latents, for a `mask` (B, 1, H, W) of pixels."""
     return pooled(_padded(model, mask), model.downsample).to(model.device)
-
-
-def guided(
-    model: Model,
-    prompts: Sequence[str],
-    *,
-    negative: str = "",
-    size: tuple[int, int],
-    scale: float,
-    interval: tuple[float, float] | None = None,
-    rescale: float = 0.0,
-) -> Denoise:
-    """The denoiser for B pictures of `size` (H, W), each with its own prompt, led away from `negative`.
-
-    A model without text encoder ignores the words; guidance `scale` 1 costs half of any other. Raises
-    PromptError.
-    """
-    if not model.text_encoders:
-        branches = model.branches()
-        return lambda x, level: branches(x, level, (0,))[0]
-    away = model.prompt([negative], size=size) if negative else model.empty(size=size)
-    same = len(set(prompts)) == 1
-    towards = model.prompt(prompts[:1] if same else prompts, size=size)
-    return guidance.text(model.branches([away, towards]), scale, interval=interval, rescale=rescale)
 
 
 def _padded(model: Model, pixels: Tensor) -> Tensor:

@@ -12,15 +12,15 @@ from torch import Tensor
 from scumble.core import rng
 from scumble.core.errors import NumericError
 from scumble.core.events import Loop, Progress
-from scumble.diffusion import guidance
 from scumble.diffusion.levels import Denoise, Level
 from scumble.diffusion.samplers import SAMPLERS, Step
 from scumble.diffusion.spacing import levels_for
 from scumble.models.model import Model
+from scumble.sampling.guided import guided
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
 
-__all__ = ["SamplerOptions", "Task", "default_guidance", "denoiser", "sample_latents", "text_to_image"]
+__all__ = ["SamplerOptions", "Task", "sample_latents", "text_to_image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,27 +52,6 @@ class Task:
     height: int
     width: int
     options: SamplerOptions = field(default_factory=SamplerOptions)
-
-
-def default_guidance(model: Model) -> float:
-    """The guidance scale for people who name none: what the makers of each family recommend."""
-    if model.name == "toybox":
-        return 4.0
-    return {"sd1": 7.5, "sd2": 7.5, "sdxl": 5.0, "pixel": 1.0}[model.family]
-
-
-def denoiser(model: Model, task: Task) -> Denoise:
-    """The guided denoiser for `task`: branches (without the prompt, with it)."""
-    if not model.text_encoders:
-        branches = model.branches()
-        return lambda x, level: branches(x, level, (0,))[0]
-    size = (task.height, task.width)
-    negative = model.prompt([task.negative], size=size) if task.negative else model.empty(size=size)
-    branches = model.branches([negative, model.prompt([task.prompt], size=size)])
-    options = task.options
-    return guidance.text(
-        branches, options.guidance, interval=options.guidance_interval, rescale=options.guidance_rescale
-    )
 
 
 def sample_latents(
@@ -112,7 +91,15 @@ def _draw(
     model: Model, task: Task, seeds: Sequence[int], done: int, previewer: Previewer | None, preview_every: int
 ) -> Loop[list[Tensor]]:
     options, count = task.options, len(task.seeds)
-    denoise = denoiser(model, task)
+    denoise = guided(
+        model,
+        [task.prompt],
+        negative=task.negative,
+        size=(task.height, task.width),
+        scale=options.guidance,
+        interval=options.guidance_interval,
+        rescale=options.guidance_rescale,
+    )
     levels = [level.to(model.device) for level in levels_for(model.schedule, options.steps, options.spacing)]
     generators = rng.generators(seeds)
     shape = model.latent_shape(task.height, task.width)

@@ -21,7 +21,8 @@ from scumble.diffusion.spacing import SPACINGS
 from scumble.history.recipe import Ingredient, Recipe, library_versions
 from scumble.models.model import Model
 from scumble.sampling import estimate
-from scumble.sampling.text_to_image import SamplerOptions, Task, default_guidance, text_to_image
+from scumble.sampling.guided import default_guidance
+from scumble.sampling.text_to_image import SamplerOptions, Task, text_to_image
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, planned_paths, save_pictures
 
