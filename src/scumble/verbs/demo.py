@@ -1,7 +1,7 @@
 """`scumble demo`: what the toybox can do, drawn before your eyes on one page of pictures.
 
-The page is one file that needs no other. The demo checks itself: each picture is one prompt's first and only
-attempt, and the judge, a small network that knows the toy world, says whether what was asked for is in it.
+The page is one file that needs no other. Each picture is its prompt's first and only attempt. The demo checks
+itself: no picture may be blank, and an edit may change no pixel outside its mask.
 """
 
 from __future__ import annotations
@@ -10,19 +10,28 @@ import base64
 import html
 import io
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from scumble.core.errors import ScumbleError
 from scumble.core.events import Loop
 from scumble.core.files import atomic_write
-from scumble.core.images import grid
+from scumble.core.images import from_uint8, from_unit, grid, to_uint8, to_unit
+from scumble.data.paintings import painting
+from scumble.data.strokes import stroke_painting
+from scumble.methods import sdedit
+from scumble.models.model import Model
 from scumble.verbs.generate import RANDOM_MODEL, GenerateConfig, draw
 from scumble.verbs.outputs import Picture
+from scumble.world.render import render
+from scumble.world.scene import Scene, Thing
+from scumble.world.words import caption
 
-__all__ = ["PROMPTS", "DemoReport", "check", "demo"]
+__all__ = ["PROMPTS", "SCENES", "DemoReport", "Row", "check", "demo"]
 
 PROMPTS = (
     "a red cat on the grass",
@@ -46,6 +55,25 @@ PROMPTS = (
 QUICK = 8
 """How many of them `quick` draws."""
 
+SCENES = (
+    Scene(things=(Thing(kind="cat", colour="red"),), place="grass", seed=3),
+    Scene(things=(Thing(kind="boat", colour="white"),), place="beach", time="sunset", seed=4),
+    Scene(things=(Thing(kind="robot", colour="teal"),), place="snow", seed=5),
+    Scene(things=(Thing(kind="castle", colour="pink"),), place="desert", seed=6),
+)
+"""Pictures that are edited: turned into strokes, and the strokes into pictures again."""
+PAINT = (0.12, 0.28, 0.82)
+"""The colour of the stroke that the last part paints over the thing."""
+T0 = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Pictures that belong together, and what they show."""
+
+    caption: str
+    images: tuple[Image.Image, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
@@ -65,15 +93,43 @@ def demo(out: Path, *, quick: bool = False) -> Loop[DemoReport]:
     for prompt in PROMPTS[: QUICK if quick else None]:
         config = GenerateConfig(prompt=prompt, seed=1)
         pictures += yield from draw(config, model, config.task(model))
+    rows: list[Row] = []
+    for scene in SCENES[: 2 if quick else None]:
+        rows.append((yield from _from_strokes(model, scene)))
+    local, problems = yield from _local(model, SCENES[0])
     seconds = time.perf_counter() - started
-    problems = [RANDOM_MODEL] if model.is_random else []
+    problems += [RANDOM_MODEL] if model.is_random else []
     problems += [f"{p.recipe.settings['prompt']!r} came out blank." for p in pictures if _is_blank(p.image)]
     sheet = io.BytesIO()
     grid([p.image for p in pictures]).save(sheet, "PNG")
     atomic_write(out / "grid.png", sheet.getvalue())
     page = out / "index.html"
-    atomic_write(page, _page(pictures, seconds, problems).encode())
-    return DemoReport(page, len(pictures), seconds, tuple(problems))
+    atomic_write(page, _page(pictures, [*rows, local], seconds, problems).encode())
+    return DemoReport(page, len(pictures) + len(rows) + 1, seconds, tuple(problems))
+
+
+def _from_strokes(model: Model, scene: Scene) -> Loop[Row]:
+    """A picture as strokes, and the strokes made natural again with all of it free to change."""
+    [original] = from_unit(render([scene]).pixels)
+    strokes = stroke_painting(original)
+    job = painting(to_unit(strokes), prompt=caption(scene))
+    [edited] = yield from sdedit.edit(model, [job], [1], sdedit.Config(t0=T0))
+    return Row(caption(scene), (original, strokes, from_unit(edited[None])[0]))
+
+
+def _local(model: Model, scene: Scene) -> Loop[tuple[Row, list[str]]]:
+    """A stroke over the thing, made natural; the rest has to stay as it was, to the bit."""
+    rendering = render([scene])
+    where = (rendering.masks[:, :1] > 0.5).float()  # (1, 1, H, W)
+    before = from_uint8(to_uint8(rendering.pixels))
+    painted = torch.where(where > 0, before * 0.5 + torch.tensor(PAINT).reshape(1, 3, 1, 1) * 0.5, before)
+    words = caption(replace(scene, things=(replace(scene.things[0], colour="blue"),)))
+    job = painting(painted, original=before, mask=where, prompt=words)
+    [edited] = yield from sdedit.edit(model, [job], [1], sdedit.Config(t0=T0))
+    kept = torch.equal(torch.where(where > 0, 0, edited[None]), torch.where(where > 0, 0, before))
+    images = tuple(from_unit(pixels)[0] for pixels in (before, painted, edited[None]))
+    problems = [] if kept else ["An edit changed pixels outside its mask."]
+    return Row(f"{words}: a stroke over the thing; outside it no pixel has changed", images), problems
 
 
 def _is_blank(image: Image.Image) -> bool:
@@ -92,34 +148,45 @@ STYLE = """
 :root { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5; }
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1.2rem; }
+main.rows { grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); }
 figure { margin: 0; }
-img { width: 100%; image-rendering: auto; border-radius: .5rem; display: block; }
+figure div { display: flex; gap: .4rem; }
+img { flex: 1; min-width: 0; border-radius: .5rem; }
 figcaption { font-size: .9rem; padding-top: .4rem; }
 .problem { border-left: .3rem solid #c33; padding-left: .8rem; }
 """
 
 
-def _page(pictures: list[Picture], seconds: float, problems: list[str]) -> str:
-    figures = "\n".join(_figure(p) for p in pictures)
+def _page(pictures: list[Picture], rows: list[Row], seconds: float, problems: list[str]) -> str:
+    figures = "\n".join(_figure(str(p.recipe.settings["prompt"]), [p.image]) for p in pictures)
+    edits = "\n".join(_figure(row.caption, row.images) for row in rows)
     wrong = "".join(f'<p class="problem">{html.escape(p)}</p>' for p in problems)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>scumble demo</title><style>{STYLE}</style>
 <h1>scumble</h1>
-<p>{len(pictures)} prompts, one picture each, none chosen; {seconds:.0f} seconds on this machine.</p>
+<p>Made in {seconds:.0f} seconds on this machine by the toybox, the small model that ships with scumble.</p>
 {wrong}
+<h2>Painted</h2>
+<p>{len(pictures)} prompts, one picture each, none chosen.</p>
 <main>
 {figures}
+</main>
+<h2>Edited by painting</h2>
+<p>SDEdit (Meng et al. 2021): a picture, strokes of it, and what the model makes of the strokes.</p>
+<main class="rows">
+{edits}
 </main>
 </html>
 """
 
 
-def _figure(picture: Picture) -> str:
+def _figure(text: str, images: Sequence[Image.Image]) -> str:
+    shown = "".join(f'<img alt="" src="{_data_url(image)}">' for image in images)
+    return f"<figure><div>{shown}</div><figcaption>{html.escape(text)}</figcaption></figure>"
+
+
+def _data_url(image: Image.Image) -> str:
     data = io.BytesIO()
-    picture.image.save(data, "PNG")
-    source = base64.b64encode(data.getvalue()).decode()
-    prompt = html.escape(str(picture.recipe.settings["prompt"]))
-    return (
-        f'<figure><img alt="" src="data:image/png;base64,{source}"><figcaption>{prompt}</figcaption></figure>'
-    )
+    image.save(data, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
