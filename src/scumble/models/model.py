@@ -202,7 +202,8 @@ class Model:
         batch = x.shape[0]
         sample = x.to(self.dtype)
         if self.takes_sigma:
-            sigma = self.schedule.levels(timestep).sigma.float().to(x.device, non_blocking=True).expand(batch)  # (B,)
+            sigma = self.schedule.levels(timestep).sigma.float()
+            sigma = sigma.to(x.device, non_blocking=True).expand(batch)  # (B,)
             score = self.denoiser(sample, sigma).sample.float()
             return -sigma.reshape(-1, 1, 1, 1) * score  # score = -eps / sigma
         timestep = timestep.float().to(x.device, non_blocking=True).expand(batch)  # (B,)
