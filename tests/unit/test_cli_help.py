@@ -40,7 +40,7 @@ def test_help_is_as_frozen(command: tuple[str, ...], monkeypatch: pytest.MonkeyP
     frozen = (HELP / f"{'-'.join(('scumble', *command))}.txt").read_text()
     outcome = scumble(*command, "--help")
     assert outcome.status == 0
-    assert outcome.out == frozen, "python tests/data/help/make.py freezes it anew"
+    assert outcome.out == frozen, "tests/data/help/make.py freezes it anew"
 
 
 def test_help_is_quick() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from scumble.core.errors import InputError
 from scumble.core.events import Loop, Progress
 from scumble.core.files import atomic_folder
+from scumble.world.splits import Split
 
 __all__ = ["render_subjects", "render_world", "unpack_model"]
 
@@ -33,7 +34,7 @@ def _new_folder(out: Path) -> Path:
 
 
 def render_world(
-    out: Path, *, count: int, seed: int, size: int, profile: str = "full", split: str = "train"
+    out: Path, *, count: int, seed: int, size: int, profile: str = "full", split: Split = "train"
 ) -> Loop[Path]:
     """Render `count` scenes with seeds `seed`, `seed + 1`, ... to the folder `out`.
 
@@ -49,7 +50,7 @@ def render_world(
     with atomic_folder(_new_folder(out)) as folder, (folder / "metadata.jsonl").open("w") as metadata:
         for start in range(0, count, BATCH):
             seeds = range(seed + start, seed + min(start + BATCH, count))
-            scenes = [sample_scene(s, profile=PROFILES[profile], split=split) for s in seeds]  # type: ignore[arg-type]
+            scenes = [sample_scene(s, profile=PROFILES[profile], split=split) for s in seeds]
             pictures = _images(render(scenes, size=size).pixels)
             for s, scene, picture in zip(seeds, scenes, pictures, strict=True):
                 name = f"{s:06d}.png"

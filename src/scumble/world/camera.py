@@ -62,16 +62,11 @@ class Camera:
         )
 
 
-def camera(
-    targets: Sequence[Vec3],
-    azimuths: Sequence[float],
-    elevations: Sequence[float],
-    distances: Sequence[float],
-) -> Camera:
-    """Cameras that look at `targets` from angles in degrees; azimuth 0 looks along -z."""
+def camera(views: Sequence[tuple[Vec3, float, float, float]]) -> Camera:
+    """Cameras from (target, azimuth, elevation, distance), angles in degrees; azimuth 0 looks along -z."""
     origins: list[list[float]] = []
     axes: list[list[list[float]]] = []
-    for target, azimuth, elevation, distance in zip(targets, azimuths, elevations, distances, strict=True):
+    for target, azimuth, elevation, distance in views:
         a, e = math.radians(azimuth), math.radians(elevation)
         back = (math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e))
         right = (math.cos(a), 0.0, -math.sin(a))

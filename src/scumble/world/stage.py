@@ -150,7 +150,7 @@ def stage(scenes: Sequence[Scene], poses: Sequence[Pose], device: torch.device) 
     placed = [arrange(scene, row, pose) for row, (scene, pose) in enumerate(zip(scenes, poses, strict=True))]
     layers = [[things[k] for things in placed if len(things) > k] for k in range(2)]
     lights = [LIGHTS[scene.time] for scene in scenes]
-    seen = camera(*zip(*views, strict=True))  # type: ignore[arg-type]
+    seen = camera(views)
     return Stage(
         place=scenes[0].place,
         times=tuple(scene.time for scene in scenes),

@@ -1,14 +1,15 @@
-"""Writes the frozen help texts: `python tests/data/help/make.py` after a command changed on purpose."""
+"""Writes the frozen help texts, after a command changed on purpose:
+
+PYTHONPATH=tests COLUMNS=80 python tests/data/help/make.py
+"""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1]))
+from cli import COMMANDS, scumble
 
-from cli import COMMANDS, scumble  # noqa: E402
+HERE = Path(__file__).parent
 
 for command in COMMANDS:
     name = "-".join(("scumble", *command))
