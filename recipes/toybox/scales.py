@@ -60,7 +60,8 @@ class AutoencoderSize:
 class DenoiserSize:
     channels: tuple[int, ...] = (96, 128, 192)
     layers: int = 1
-    heads: int = 4
+    heads: int | tuple[int, ...] = 4
+    """Of attention, on every level or on each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,22 +141,22 @@ TINY = Scale(
 )
 CPU = Scale(
     name="cpu",
-    profile="photo",
-    pictures=5_120,
-    triples=192,
+    profile="core",
+    pictures=24_576,
+    triples=1024,
     held_out=96,
     shard=128,
+    autocast=True,
     round_trips=False,
-    mirrored=False,
     crop=64,
     perceptual=False,
     clip=ClipSize(text_layers=3, vision_width=128),
-    autoencoder=AutoencoderSize(channels=(16, 32, 64, 96)),
-    denoiser=DenoiserSize(channels=(32, 96, 192)),
-    fit_clip=Fit(steps=500, batch=64, lr=1.5e-3, ema=0.98, warmup=50),
+    autoencoder=AutoencoderSize(channels=(24, 48, 96, 96)),
+    denoiser=DenoiserSize(heads=(3, 4, 6)),
+    fit_clip=Fit(steps=1900, batch=64, lr=1.5e-3, ema=0.99, warmup=100),
     fit_features=Fit(steps=500, batch=32, lr=1e-3, ema=0.99),
-    fit_autoencoder=Fit(steps=1000, batch=4, lr=1.5e-3, ema=0.99, warmup=50),
-    fit_denoiser=Fit(steps=1700, batch=16, lr=1e-3, ema=0.99, warmup=100, cooldown=0.45),
+    fit_autoencoder=Fit(steps=6000, batch=8, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4),
+    fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4),
     fit_judge=Fit(steps=2600, batch=32, lr=2e-3, ema=0.98, warmup=50),
     fit_upscaler=Fit(steps=2000, batch=16, lr=5e-4),
 )

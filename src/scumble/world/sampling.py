@@ -95,9 +95,19 @@ PROFILES: dict[str, Profile] = {
         accessory=0.25,
         effect=0.05,
     ),
+    "core": Profile(
+        styles=_lifted(STYLES, photo=14.0),
+        views={"front": 0.6, "side": 0.25, "back": 0.05, "above": 0.1},
+        materials=_lifted(MATERIALS, matte=7.0),
+        two_things=0.15,
+        accessory=0.3,
+        effect=0.06,
+    ),
     "full": Profile(),
 }
-"""`photo`: one thing, photo style, front and side mostly. `full`: the whole world."""
+"""`photo`: one thing, photo style, front and side mostly. `core`: all that there is, but mostly one thing in
+a photo, for a model with little time to learn. `full`: the whole world, evenly.
+"""
 
 
 def dice(seed: int, *purpose: str | int) -> random.Random:
