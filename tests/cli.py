@@ -18,6 +18,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     (),
     ("bench",),
     ("bench", "full-size"),
+    ("bench", "toybox"),
     ("composite",),
     ("demo",),
     ("edit",),

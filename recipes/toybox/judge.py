@@ -19,6 +19,7 @@ from torch.nn import functional
 from recipes.toybox import augment, card, pictures
 from recipes.toybox.loop import Player, Run, train
 from scumble.core.files import atomic_path, atomic_write
+from scumble.metrics.toy_world import auroc, spoilt
 from scumble.models.judge import NONE, OF_PICTURES, OF_THINGS, Judge, Verdict
 from scumble.world.sampling import PROFILES, dice, sample_look, sample_scene
 from scumble.world.scene import COLOURLESS_STYLES, KINDS, Scene
@@ -89,25 +90,8 @@ def scores(judge: Judge, run: Run) -> dict[str, float]:
     verdict = judge(pixels)
     right = {name: [a for a in answers if a is not None] for name, answers in verdict.scores(scenes).items()}
     shares = {name: sum(answers) / max(1, len(answers)) for name, answers in right.items()}
-    spoilt = judge(spoil(pixels, run.generator("spoilt pictures to score"))).known
-    return shares | {"rejection": float((verdict.known[:, None] > spoilt[None]).float().mean())}
-
-
-def spoil(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures (B, 3, H, W) that show nothing known: in turn mixed with another, smeared, shuffled in
-    tiles, or noise.
-    """
-    b, _, h, w = x.shape
-    order = torch.randperm(16, generator=generator, device=x.device)
-    tiles = x.unflatten(3, (4, w // 4)).unflatten(2, (4, h // 4)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    shuffled = tiles[:, order].unflatten(1, (4, 4)).permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
-    mixed = 0.5 * (x + x.roll(1, 0))
-    smeared = functional.interpolate(
-        functional.avg_pool2d(x, h // 8), (h, w), mode="bilinear", align_corners=False
-    )
-    noise = torch.randn(x.shape, generator=generator, device=x.device).mul(0.5).clamp(-1.0, 1.0)
-    way = torch.arange(b, device=x.device) % 4
-    return torch.stack([mixed, smeared, shuffled, noise])[way, torch.arange(b, device=x.device)]
+    unknown = judge(spoilt(pixels, run.generator("spoilt pictures to score"))).known
+    return shares | {"rejection": auroc(verdict.known, unknown)}
 
 
 class _Judging:
@@ -127,12 +111,12 @@ class _Judging:
         batch, device = self.run.scale.fit_judge.batch, self.pixels.device
         index = torch.randint(len(self.pixels), (batch,), generator=generator, device=device)
         x = augment.softly(pictures.pick(self.pixels, index), generator)
-        spoilt = spoil(x[: batch // REJECTED], generator)
+        nothing = spoilt(x[: batch // REJECTED], generator)
         trio = torch.randint(len(self.triples), (max(2, batch // 8),), generator=generator, device=device)
         same = augment.softly(pictures.pick(self.triples.flatten(0, 1), _rows(trio)), generator)
-        verdict = self.forward(torch.cat([x, spoilt, same]))
+        verdict = self.forward(torch.cat([x, nothing, same]))
         known = torch.ones(len(verdict.known), device=device)
-        known[batch : batch + len(spoilt)] = 0.0
+        known[batch : batch + len(nothing)] = 0.0
         rejecting = functional.binary_cross_entropy_with_logits(verdict.known.float(), known)
         chosen = {name: value[index] for name, value in self.classes.items()}
         return (

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from scumble.cli.console import follow, give
-from scumble.cli.options import Json
+from scumble.cli.options import Guidance, Json, Output
 
-__all__ = ["app", "bench", "full_size"]
+__all__ = ["app", "bench", "full_size", "toybox"]
 
 app = typer.Typer(name="bench", help="The measured tables.", no_args_is_help=True)
 
@@ -41,3 +41,21 @@ def full_size(
     with TemporaryDirectory(dir=work) as folder:
         phases = follow(bench.full_size(kind, Path(folder), dtype=dtype, guidance=guidance))
     give({"phases": [asdict(p) for p in phases]}, as_json=as_json, text=bench.table(phases))
+
+
+@app.command()
+def toybox(
+    output: Output,
+    count: Annotated[int, typer.Option(min=2, help="Scenes, each rendered and drawn once.")] = 500,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 25,
+    sampler: Annotated[str, typer.Option(help="How each step is taken.")] = "dpmpp_2m",
+    guidance: Guidance = None,
+    profile: Annotated[str, typer.Option(help="Which scenes: full, core, photo.")] = "full",
+    as_json: Json = False,
+) -> None:
+    """Measure the toybox against the truth; a run that was stopped goes on where it was."""
+    from scumble.bench.toybox import Settings, measure, table
+
+    settings = Settings(count=count, steps=steps, sampler=sampler, guidance=guidance, profile=profile)
+    scores = follow(measure(output, settings))
+    give(scores, as_json=as_json, text=table(scores))

@@ -25,7 +25,7 @@ def render(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first scene.")] = 0,
     size: Size = 128,
     profile: Annotated[
-        str, typer.Option(help="photo (one thing, photo style) or full (everything).")
+        str, typer.Option(help="photo (one thing, photo style), core (mostly that) or full.")
     ] = "full",
     as_json: Json = False,
 ) -> None:
