@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "Outcome", "scumble"]
 COMMANDS: tuple[tuple[str, ...], ...] = (
     (),
     ("bench",),
+    ("bench", "edits"),
     ("bench", "full-size"),
     ("bench", "toybox"),
     ("composite",),

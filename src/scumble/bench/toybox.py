@@ -7,12 +7,9 @@ are kept in the folder of the run, so a run that was stopped goes on where it wa
 
 from __future__ import annotations
 
-import json
-import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,19 +18,19 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from scumble.bench.common import BATCH, as_saved, claim, judged, kept, machine, one_of, rounded, write_json
 from scumble.core import rng
 from scumble.core.config import Config
-from scumble.core.errors import InputError
 from scumble.core.events import Loop, Progress
 from scumble.core.files import atomic_write
-from scumble.core.images import from_unit, grid, read_image, save_image, to_model, to_uint8, to_unit
+from scumble.core.images import from_model, from_unit, grid, save_image, to_model
 from scumble.diffusion.samplers import SAMPLERS
 from scumble.diffusion.spacing import levels_for
 from scumble.metrics import toy_world
 from scumble.metrics.psnr import psnr
 from scumble.models import toybox
 from scumble.models.clip import Clip, load_clip
-from scumble.models.judge import Judge, Verdict
+from scumble.models.judge import Judge
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.sampling.guided import default_guidance, guided
@@ -48,7 +45,6 @@ from scumble.world.words import caption, swapped
 
 __all__ = ["GOALS", "Settings", "measure", "table"]
 
-BATCH = 20
 SHEET = 64
 TRIPLES = 200
 GOALS: dict[str, float] = {
@@ -121,31 +117,30 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
     Raises InputError where `out` holds a run with other settings or other weights.
     """
     start = time.perf_counter()
-    _known("sampler", settings.sampler, SAMPLERS)
-    _known("profile", settings.profile, PROFILES)
+    one_of("sampler", settings.sampler, SAMPLERS)
+    one_of("profile", settings.profile, PROFILES)
     model = load("toybox")
-    _claim(out, {"settings": settings.model_dump(mode="json"), "weights": model.hash})
+    claim(out, {"settings": settings.model_dump(mode="json"), "weights": model.hash})
     bench = _Bench(settings, model, toybox.judge(), load_clip(toybox.clip()), out)
     pixels = yield from _rendered(bench)
     through = yield from _round_trips(bench, pixels)
     drawn = yield from _drawn(bench)
     scores: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json")
-        | {"guidance": settings.guidance or default_guidance(model)},
+        "settings": settings.model_dump(mode="json") | {"guidance": bench.guidance},
         "autoencoder": _fidelity(bench, pixels, through),
         "clip": _clip_scores(bench, pixels),
         "judge": _judge_scores(bench, pixels),
-        "pictures": {name: int(n) for name, n in _groups(bench).items()},
+        "pictures": {"all": len(bench.scenes), "one thing, photo": sum(map(_is_simple, bench.scenes))},
     }
     for name, pictures in (("renders", pixels), ("round trips", through), ("drawn", drawn)):
         scores[name] = _verdicts(bench, pictures)
         yield Progress(stage="judging", step=len(scores) - 5, total=3)
     scores["drawn"]["retrieval"] = toy_world.retrieval(bench.clip, to_model(drawn), bench.captions)
-    scores["machine"] = _machine() | {"seconds": round(time.perf_counter() - start)}
-    atomic_write(out / "scores.json", (json.dumps(_rounded(scores), indent=2) + "\n").encode())
+    scores["machine"] = machine() | {"seconds": round(time.perf_counter() - start)}
+    write_json(out / "scores.json", rounded(scores))
     atomic_write(out / "table.md", (table(scores) + "\n").encode())
     save_image(grid(from_unit(drawn[:SHEET]), columns=8), out / "sheet.png")
-    return _rounded(scores)
+    return rounded(scores)
 
 
 def table(scores: dict[str, Any]) -> str:
@@ -169,28 +164,13 @@ def table(scores: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _known(what: str, name: str, names: Iterable[str]) -> None:
-    if name not in names:
-        raise InputError(f"There is no {what} {name!r}.", f"Choose one of {', '.join(names)}.")
-
-
-def _claim(out: Path, facts: dict[str, Any]) -> None:
-    """Note in `out` what is measured there, or see that it is the same as before."""
-    path = out / "settings.json"
-    if path.exists():
-        if json.loads(path.read_text()) != facts:
-            raise InputError(f"{out} holds a run with other settings or weights.", "Give another folder.")
-        return
-    atomic_write(path, (json.dumps(facts, indent=2) + "\n").encode())
-
-
 def _rendered(bench: _Bench) -> Loop[Tensor]:
     """(N, 3, H, W) in [0, 1], as 8-bit values."""
     parts: list[Tensor] = []
     for first in range(0, len(bench.scenes), BATCH):
         parts.append(render(bench.scenes[first : first + BATCH]).pixels)
         yield Progress(stage="rendering", step=first + len(parts[-1]), total=len(bench.scenes))
-    return to_uint8(torch.cat(parts)).float() / 255.0
+    return as_saved(torch.cat(parts))
 
 
 def _round_trips(bench: _Bench, pixels: Tensor) -> Loop[Tensor]:
@@ -201,21 +181,16 @@ def _round_trips(bench: _Bench, pixels: Tensor) -> Loop[Tensor]:
             parts.append(decode(bench.model, encode(bench.model, part), (part.shape[-2], part.shape[-1])))
         done = sum(len(p) for p in parts)
         yield Progress(stage="round trips", step=done, total=len(pixels))
-    return to_uint8(torch.cat(parts)).float() / 255.0
+    return as_saved(torch.cat(parts))
 
 
 def _drawn(bench: _Bench) -> Loop[Tensor]:
-    """One picture a caption, those that are there already read again."""
-    folder, total = bench.out / "drawn", len(bench.captions)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{i:04d}.png" for i in range(total)]
-    for first in range(0, total, BATCH):
-        batch = range(first, min(first + BATCH, total))
-        if not all(files[i].exists() for i in batch):
-            for i, image in zip(batch, _draw(bench, batch), strict=True):
-                save_image(image, files[i])
-        yield Progress(stage="drawing", step=batch.stop, total=total)
-    return to_unit([read_image(file).image for file in files])
+    """One picture a caption."""
+
+    def draw(batch: Sequence[int]) -> list[Image.Image]:
+        return _draw(bench, batch)
+
+    return (yield from kept(bench.out / "drawn", len(bench.captions), draw, "drawing"))
 
 
 @torch.inference_mode()
@@ -263,12 +238,12 @@ def _judge_scores(bench: _Bench, pixels: Tensor) -> dict[str, float]:
     """Whether it tells a thing from a look-alike, knows what it does not know, and where it looks from."""
     seeds = range(bench.settings.first_seed, bench.settings.first_seed + min(TRIPLES, len(pixels)))
     twins = render([scene for seed in seeds for scene in _triple(seed)]).pixels
-    spoilt = toy_world.spoilt(to_model(pixels), torch.Generator().manual_seed(0))
-    known, unknown = (_judged(bench.judge, x).known for x in (to_model(pixels), spoilt))
-    kind = {"kind": _judged(bench.judge, to_model(pixels)).scores(bench.scenes)["kind"]}
+    spoilt = from_model(toy_world.spoilt(to_model(pixels), torch.Generator().manual_seed(0)))
+    known, unknown = (judged(bench.judge, x).known for x in (pixels, spoilt))
+    kind = {"kind": judged(bench.judge, pixels).scores(bench.scenes)["kind"]}
     facing = [scene.view in ("front", "side") for scene in bench.scenes]
     return {
-        "same thing": toy_world.tells_same(_judged(bench.judge, to_model(twins)).identity),
+        "same thing": toy_world.tells_same(judged(bench.judge, twins).identity),
         "none of these": toy_world.auroc(known, unknown),
         "kind, front or side": toy_world.share(kind, facing).get("kind", 0.0),
         "kind, back or above": toy_world.share(kind, [not f for f in facing]).get("kind", 0.0),
@@ -285,35 +260,13 @@ def _triple(seed: int) -> tuple[Scene, Scene, Scene]:
 
 
 def _verdicts(bench: _Bench, pixels: Tensor) -> dict[str, Any]:
-    answers = toy_world.right(_judged(bench.judge, to_model(pixels)), bench.scenes)
+    answers = toy_world.right(judged(bench.judge, pixels), bench.scenes)
     simple = [_is_simple(scene) for scene in bench.scenes]
     return {**toy_world.share(answers), "one thing, photo": toy_world.share(answers, simple)}
 
 
 def _is_simple(scene: Scene) -> bool:
     return len(scene.things) == 1 and scene.style == "photo"
-
-
-def _groups(bench: _Bench) -> dict[str, int]:
-    return {"all": len(bench.scenes), "one thing, photo": sum(map(_is_simple, bench.scenes))}
-
-
-@torch.inference_mode()
-def _judged(judge: Judge, x: Tensor) -> Verdict:
-    """The verdict on any number of pictures (N, 3, H, W) in [-1, 1]."""
-    parts = [judge(part) for part in x.split(64)]
-    return Verdict(
-        torch.cat([p.kinds for p in parts]),
-        {name: torch.cat([p.things[name] for p in parts]) for name in parts[0].things},
-        {name: torch.cat([p.pictures[name] for p in parts]) for name in parts[0].pictures},
-        torch.cat([p.known for p in parts]),
-        torch.cat([p.identity for p in parts]),
-    )
-
-
-def _machine() -> dict[str, Any]:
-    libraries = {name: version(name) for name in ("torch", "diffusers", "transformers")}
-    return {"processor": platform.machine(), "threads": torch.get_num_threads(), **libraries}
 
 
 def _words(group: str, measured: str) -> str:
@@ -323,9 +276,3 @@ def _words(group: str, measured: str) -> str:
 def _shown(value: float) -> str:
     """Decibels as they are, shares in percent."""
     return f"{value:.1f} dB" if value > 1 else f"{100 * value:.1f} %"
-
-
-def _rounded(scores: Any) -> Any:
-    if isinstance(scores, dict):
-        return {name: _rounded(value) for name, value in scores.items()}
-    return round(scores, 4) if isinstance(scores, float) else scores

@@ -12,7 +12,7 @@ import typer
 from scumble.cli.console import follow, give
 from scumble.cli.options import Guidance, Json, Output
 
-__all__ = ["app", "bench", "full_size", "toybox"]
+__all__ = ["app", "bench", "edits", "full_size", "toybox"]
 
 app = typer.Typer(name="bench", help="The measured tables.", no_args_is_help=True)
 
@@ -59,3 +59,21 @@ def toybox(
     settings = Settings(count=count, steps=steps, sampler=sampler, guidance=guidance, profile=profile)
     scores = follow(measure(output, settings))
     give(scores, as_json=as_json, text=table(scores))
+
+
+@app.command()
+def edits(
+    output: Output,
+    sdedit: Annotated[bool, typer.Option("--sdedit", help="Measure SDEdit.")] = False,
+    count: Annotated[int | None, typer.Option(min=2, help="Scenes.  [the table's own]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure edits of toybox pictures against the truth; a run that was stopped goes on where it was."""
+    from scumble.bench import sdedit as bench
+    from scumble.core.errors import InputError
+
+    if not sdedit:
+        raise InputError("No method was named.", "Give --sdedit.")
+    settings = bench.Settings() if count is None else bench.Settings(count=count, edits=count)
+    scores = follow(bench.measure(output, settings))
+    give(scores, as_json=as_json, text=bench.table(scores))

@@ -143,8 +143,12 @@ class Judge(nn.Module):
         for head in self.by_kind.children():
             nn.init.zeros_(head.get_parameter("weight"))
 
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, width) features under the heads, of pictures (B, 3, H, W) in [-1, 1]: for distances of sets."""
+        return self.backbone(pixels).pooler_output
+
     def forward(self, pixels: Tensor) -> Verdict:
-        x = self.backbone(pixels).pooler_output  # (B, width)
+        x = self.features(pixels)
         things = {
             name: self.shared[name](x)[:, None] + head(x).unflatten(1, (len(KINDS), -1))
             for name, head in self.by_kind.items()
