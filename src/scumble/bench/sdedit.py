@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from scumble.bench.common import (
     as_saved,
@@ -281,17 +282,31 @@ def _sketched(seed: int) -> _Part:
     thing = replace(scene.things[0], kind=kind, material="matte", effect=None, accessory=None, size="large")
     scene = replace(scene, things=(thing,), view="front")
     wanted = replace(scene, things=(replace(thing, accessory="sunglasses", accessory_colour="black"),))
-    original, worn = (as_saved(render([s]).pixels) for s in (scene, wanted))
-    rows, columns = torch.where((worn - original).abs().amax((0, 1)) > 0.1)
-    top, bottom = int(rows.min()), int(rows.max()) + 1
-    left, right = int(columns.min()), int(columns.max()) + 1
-    sketch = torch.zeros(original.shape[-2:])
-    y, x = torch.meshgrid(*(torch.arange(side) + 0.5 for side in sketch.shape), indexing="ij")
-    radius, middle = (right - left) / 4.4, (top + bottom) / 2
-    for centre in (left + radius, right - radius):
-        sketch[((x - centre).square() + (y - middle).square()) < radius**2] = 1
-    sketch[((y - middle).abs() < 1.5) & (x > left) & (x < right)] = 1
+    original = as_saved(render([scene]).pixels)
+    sketch = _glasses(scene)
     guide = torch.where(sketch > 0, torch.full_like(original, 0.07), original)
-    around = torch.nn.functional.max_pool2d(sketch[None, None], 9, 1, 4)
+    around = max_pool2d(sketch[None, None], 9, 1, 4)
     job = painting(guide, original=original, mask=around, prompt=caption(wanted))
     return _Part(job, wanted, ("kind", "accessory"))
+
+
+def _glasses(scene: Scene) -> Tensor:
+    """(H, W) 1 where coarse sunglasses are drawn: where those of the renderer would be, found on a white twin
+    of the thing by what turns dark.
+    """
+    thing = replace(
+        scene.things[0], colour="white", look=replace(scene.things[0].look, second_colour="white")
+    )
+    worn = replace(thing, accessory="sunglasses", accessory_colour="black")
+    bare, dressed = (render([replace(scene, things=(t,))]).pixels[0].mean(0) for t in (thing, worn))
+    rows, columns = torch.where(bare - dressed > 0.3)
+    top, bottom = int(rows.min()), int(rows.max()) + 1
+    left, right = int(columns.min()), int(columns.max()) + 1
+    y, x = torch.meshgrid(*(torch.arange(side) + 0.5 for side in bare.shape), indexing="ij")
+    radius, middle = min((right - left) / 4.2, (bottom - top) / 1.8), (top + bottom) / 2
+    discs = [
+        (x - centre).square() + (y - middle).square() < radius**2
+        for centre in (left + radius, right - radius)
+    ]
+    bar = ((y - middle).abs() < 1.5) & (x > left) & (x < right)
+    return (discs[0] | discs[1] | bar).float()
