@@ -19,6 +19,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("bench",),
     ("bench", "edits"),
     ("bench", "full-size"),
+    ("bench", "speed"),
     ("bench", "toybox"),
     ("composite",),
     ("demo",),

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from scumble.cli.console import follow, give
-from scumble.cli.options import Guidance, Json, Output
+from scumble.cli.options import Guidance, Json, Model, Output
 
-__all__ = ["app", "bench", "edits", "full_size", "toybox"]
+__all__ = ["app", "bench", "edits", "full_size", "speed", "toybox"]
 
 app = typer.Typer(name="bench", help="The measured tables.", no_args_is_help=True)
 
@@ -77,3 +77,18 @@ def edits(
     settings = bench.Settings() if count is None else bench.Settings(count=count, edits=count)
     scores = follow(bench.measure(output, settings))
     give(scores, as_json=as_json, text=bench.table(scores))
+
+
+@app.command()
+def speed(
+    output: Output,
+    model: Model = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each side is timed.")] = 9,
+    steps: Annotated[int, typer.Option(min=2, help="Denoising steps of both sides.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Time pictures and edits beside the pipelines of diffusers on the same model."""
+    from scumble.bench.speed import Settings, measure, table
+
+    scores = follow(measure(output, Settings(model=model or "toybox", repeats=repeats, steps=steps)))
+    give(scores, as_json=as_json, text=table(scores))

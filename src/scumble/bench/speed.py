@@ -1,0 +1,158 @@
+"""How long pictures and edits take, as a ratio to the pipelines of diffusers on the same model, measured in
+one run.
+
+Both sides draw the same thing in turn, so that whatever else the machine does falls on both. The middle of
+the ratios is given with the least and the largest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import ceil
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from scumble.bench.common import claim, machine, rounded, write_json
+from scumble.core import rng
+from scumble.core.config import Config
+from scumble.core.events import Loop, Progress, finish
+from scumble.core.files import atomic_write
+from scumble.core.images import from_unit, to_unit
+from scumble.data.paintings import painting
+from scumble.data.strokes import stroke_painting
+from scumble.methods import sdedit
+from scumble.models import toybox
+from scumble.models.load import load
+from scumble.models.model import Model
+from scumble.sampling.guided import default_guidance
+from scumble.sampling.text_to_image import SamplerOptions, Task, text_to_image
+from scumble.world.render import render
+from scumble.world.sampling import PROFILES, sample_scene
+from scumble.world.words import caption
+
+__all__ = ["Settings", "measure", "table"]
+
+SEED = 5
+STRENGTH = 0.8
+"""What the image-to-image pipeline takes for t0 unless told otherwise."""
+DEFAULT_STEPS = 50
+"""And its steps, of which it takes this share of t0."""
+
+
+class Settings(Config):
+    """What is timed."""
+
+    model: str = "toybox"
+    """The toybox or a folder of the Stable Diffusion 1 or 2 family."""
+    repeats: Annotated[int, Field(ge=1)] = 9
+    """How often each side is timed, after one time for warming up."""
+    steps: Annotated[int, Field(ge=2)] = 20
+    """Denoising steps where both sides take as many."""
+
+
+def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
+    """Time both sides and write `scores.json` and `table.md` into the folder `out`."""
+    model = load(settings.model)
+    folder = toybox.folder() if settings.model == "toybox" else Path(settings.model)
+    claim(out, {"settings": settings.model_dump(mode="json"), "weights": model.hash})
+    races = _races(model, folder, settings.steps)
+    rows: dict[str, Any] = {}
+    for name, (ours, theirs) in races.items():
+        rows[name] = yield from _race(name, ours, theirs, settings.repeats)
+    scores = rounded({"settings": settings.model_dump(mode="json"), "races": rows, "machine": machine()})
+    write_json(out / "scores.json", scores)
+    atomic_write(out / "table.md", (table(scores) + "\n").encode())
+    return scores
+
+
+def table(scores: dict[str, Any]) -> str:
+    """The ratios as Markdown."""
+    rows = ["| | ours, s | diffusers, s | ratio | from ... to |", "|---|---|---|---|---|"]
+    for name, row in scores["races"].items():
+        spread = f"{row['least']:.2f} ... {row['most']:.2f}"
+        rows.append(f"| {name} | {row['ours']:.2f} | {row['theirs']:.2f} | {row['ratio']:.2f} | {spread} |")
+    return "\n".join(rows)
+
+
+def _race(
+    name: str, ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
+) -> Loop[dict[str, float]]:
+    """Seconds of both in turn, and their ratios; the first time does not count."""
+    times: list[tuple[float, float]] = []
+    for i in range(repeats + 1):
+        # The one that goes first changes, in case that matters.
+        order = (ours, theirs) if i % 2 else (theirs, ours)
+        spent = {work: _seconds(work) for work in order}
+        times.append((spent[ours], spent[theirs]))
+        yield Progress(stage=name, step=i + 1, total=repeats + 1)
+    ratios = [mine / other for mine, other in times[1:]]
+    return {
+        "ours": median(mine for mine, _ in times[1:]),
+        "theirs": median(other for _, other in times[1:]),
+        "ratio": median(ratios),
+        "least": min(ratios),
+        "most": max(ratios),
+    }
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _races(model: Model, folder: Path, steps: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """What is raced: our side and theirs, each with the same model, prompt, size and guidance."""
+    scene = sample_scene(SEED, profile=PROFILES["photo"])
+    prompt, side, guidance = caption(scene), model.default_size, default_guidance(model)
+    [picture] = from_unit(render([scene], size=side).pixels)
+    guide = stroke_painting(picture)
+    draw = _pipeline("StableDiffusionPipeline", folder, guidance, prompt)
+    edit = _pipeline("StableDiffusionImg2ImgPipeline", folder, guidance, prompt)
+    options = SamplerOptions(steps=steps, guidance=guidance)
+    task = Task(prompt=prompt, seeds=[SEED], height=side, width=side, options=options)
+    job = painting(to_unit(guide), prompt=prompt)
+
+    def paint(config: sdedit.Config) -> Callable[[], Any]:
+        return lambda: finish(sdedit.edit(model, [job], [SEED], config.replace(guidance=guidance)))
+
+    whole = ceil(steps / STRENGTH)
+    return {
+        f"a picture, {steps} steps": (
+            lambda: finish(text_to_image(model, task)),
+            lambda: draw(num_inference_steps=steps, height=side, width=side),
+        ),
+        f"an edit, {steps} steps": (
+            paint(sdedit.Config(t0=STRENGTH, steps=steps)),
+            lambda: edit(image=guide, strength=STRENGTH, num_inference_steps=whole),
+        ),
+        "an edit, both at their defaults": (
+            paint(sdedit.Config()),
+            lambda: edit(image=guide, strength=STRENGTH, num_inference_steps=DEFAULT_STEPS),
+        ),
+    }
+
+
+def _pipeline(kind: str, folder: Path, guidance: float, prompt: str) -> Callable[..., Any]:
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # loading a pipeline speaks of what is not needed here
+    transformers.logging.disable_progress_bar()
+    import diffusers
+    from diffusers.schedulers import DPMSolverMultistepScheduler
+
+    diffusers.utils.logging.disable_progress_bar()
+    pipeline = getattr(diffusers, kind).from_pretrained(folder, safety_checker=None)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+
+    @torch.inference_mode()
+    def call(**given: Any) -> Any:
+        return pipeline(prompt, guidance_scale=guidance, generator=rng.generator(SEED), **given)
+
+    return call
