@@ -144,7 +144,7 @@ def _pipeline(kind: str, folder: Path, guidance: float, prompt: str) -> Callable
     transformers.logging.set_verbosity_error()  # loading a pipeline speaks of what is not needed here
     transformers.logging.disable_progress_bar()
     import diffusers
-    from diffusers.schedulers import DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
     diffusers.utils.logging.disable_progress_bar()
     pipeline = getattr(diffusers, kind).from_pretrained(folder, safety_checker=None)
