@@ -216,7 +216,9 @@ def _encoded(
     with _replaced(encoder, chunks):
         output = encoder(ids.to(device), output_hidden_states=penultimate)
     hidden = output.hidden_states[-2] if penultimate else output.last_hidden_state
-    return _weighted(hidden, weights.to(hidden)), getattr(output, "text_embeds", None)
+    if any(weight != 1 for chunk in chunks for weight in chunk.weights):
+        hidden = _weighted(hidden, weights.to(hidden))
+    return hidden, getattr(output, "text_embeds", None)
 
 
 @contextmanager
@@ -249,9 +251,12 @@ def _replaced(encoder: Any, chunks: list[_Chunk]) -> Iterator[None]:
 
 
 def _weighted(hidden: Tensor, weights: Tensor) -> Tensor:
-    """`hidden` (R, 77, D) with each token multiplied by its weight (R, 77) and each chunk's mean restored."""
+    """`hidden` (R, 77, D) with each token multiplied by its weight (R, 77) and each chunk's mean restored.
+
+    The restoring factor is a constant to gradients: that of a quotient of means near zero would drown all.
+    """
     scaled = hidden * weights[..., None]
-    ratio = hidden.mean(dim=(1, 2), keepdim=True) / scaled.mean(dim=(1, 2), keepdim=True)
+    ratio = hidden.detach().mean(dim=(1, 2), keepdim=True) / scaled.detach().mean(dim=(1, 2), keepdim=True)
     usable = (ratio > 1 / 2) & (ratio < 2)  # False for NaN
     return scaled * torch.where(usable, ratio, torch.ones_like(ratio))
 

@@ -1,0 +1,168 @@
+"""What a person wants learnt: a folder of a few pictures, a word for it, its class noun.
+
+A folder may hold, beside its pictures, a caption for each (`cat.txt` for `cat.png`, or rows of
+`metadata.jsonl` with `file_name` and `text`) and a mask for each in the folder `masks` (white is what to
+learn).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from scumble.core.errors import ImageError, InputError
+from scumble.core.files import read_bytes
+from scumble.core.images import read_image, read_mask, to_unit
+
+__all__ = ["SMALLEST", "SUFFIXES", "Shot", "Subject", "buckets", "cropped", "read_subject"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SMALLEST = 32
+"""Pixels that the shorter side of a picture must have."""
+MAX_CAPTION = 10_000
+MAX_METADATA = 16_000_000
+WIDEST = 2.0
+"""The most that a bucket's width and height differ by, as a factor."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """One picture of a subject."""
+
+    name: str
+    image: Image.Image
+    caption: str | None = None
+    mask: Tensor | None = None
+    """(1, 1, H, W) in [0, 1], of the picture's size; 1 is what to learn."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """What is to be learnt."""
+
+    word: str
+    """The word for it, as it will stand in prompts: `<rex>`. Empty for a concept told by captions alone."""
+    noun: str
+    """What it is a kind of: `dog`."""
+    shots: tuple[Shot, ...]
+    notes: tuple[str, ...] = ()
+    """What a person should know of the pictures, in sentences."""
+
+    @property
+    def name(self) -> str:
+        """Word and noun, as they stand in a prompt."""
+        return f"{self.word} {self.noun}".strip()
+
+
+def read_subject(folder: Path | str, word: str = "", noun: str = "") -> Subject:
+    """Read a subject's folder.
+
+    Pictures that are broken or too small are left out, as are copies of others, each named in `notes`. Raises
+    InputError where there is no folder or no usable picture in it, ImageError for a mask of another size.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.", "Give a folder with a few pictures of the subject.")
+    captions = _captions(folder)
+    notes: list[str] = []
+    shots: list[Shot] = []
+    seen: dict[str, str] = {}
+    for file in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()):
+        try:
+            image = read_image(file).image
+        except ImageError as problem:
+            notes.append(f"{problem.message} It was left out.")
+            continue
+        digest = sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+        if min(image.size) < SMALLEST:
+            notes.append(f"{file.name} has only {image.width} x {image.height} pixels and was left out.")
+        elif digest in seen:
+            notes.append(f"{file.name} is the same picture as {seen[digest]} and was left out.")
+        else:
+            seen[digest] = file.name
+            shots.append(Shot(file.name, image, captions.get(file.name), _mask(folder, file, image)))
+    if not shots:
+        raise InputError(
+            f"There is no usable picture in {folder}. {' '.join(notes)}".rstrip(),
+            f"Put a few in, of {' or '.join(SUFFIXES)}.",
+        )
+    if len(shots) == 1:
+        notes.append("There is one picture only: what is learnt will cling to it; 3 to 5 are better.")
+    return Subject(word, noun, tuple(shots), tuple(notes))
+
+
+def _captions(folder: Path) -> dict[str, str]:
+    """By file name, from `metadata.jsonl` and from text files, which win."""
+    found: dict[str, str] = {}
+    table = folder / "metadata.jsonl"
+    if table.is_file():
+        found |= dict(_rows(table))
+    for file in folder.glob("*.txt"):
+        text = read_bytes(file, max_bytes=MAX_CAPTION).decode(errors="replace").strip()
+        found |= {f"{file.stem}{suffix}": text for suffix in SUFFIXES if text}
+    return found
+
+
+def _rows(table: Path) -> Iterator[tuple[str, str]]:
+    lines = read_bytes(table, max_bytes=MAX_METADATA).decode(errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row: Any = json.loads(line) if line.strip() else {}
+        except (ValueError, RecursionError):
+            raise InputError(f"Line {number} of {table} is no JSON object.", "Write one a line.") from None
+        fields = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
+        if isinstance(fields.get("text"), str) and "file_name" in fields:
+            yield str(fields["file_name"]), fields["text"][:MAX_CAPTION]
+
+
+def _mask(folder: Path, file: Path, image: Image.Image) -> Tensor | None:
+    for suffix in SUFFIXES:
+        if (place := folder / "masks" / f"{file.stem}{suffix}").is_file():
+            mask = read_mask(place)
+            if mask.shape[-2:] != (image.height, image.width):
+                raise ImageError(f"The mask {place} is not of the size of {file.name}.")
+            return mask
+    return None
+
+
+def buckets(shots: Sequence[Shot], size: int, cell: int) -> dict[tuple[int, int], list[int]]:
+    """Which shots are shown at which size (H, W): multiples of `cell` with about `size`^2 pixels, as near to
+    the shot's own proportions as those of a factor of two allow, so that little is cut off.
+    """
+    sizes: set[tuple[int, int]] = {(size, size)}
+    for height in range(cell, 2 * size + 1, cell):
+        width = round(size * size / height / cell) * cell
+        if width and 1 / WIDEST <= width / height <= WIDEST:
+            sizes.add((height, width))
+    chosen: dict[tuple[int, int], list[int]] = {}
+    for i, shot in enumerate(shots):
+        shape = shot.image.height / shot.image.width
+        best = min(sorted(sizes), key=lambda s: max(s[0] / s[1] / shape, shape / (s[0] / s[1])))
+        chosen.setdefault(best, []).append(i)
+    return chosen
+
+
+def cropped(shot: Shot, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The shot at `size` (H, W), (3, H, W) in [0, 1], and its mask, (1, H, W), ones if it has none: resized
+    to cover that size, nothing stretched, and cut to the middle.
+    """
+    height, width = size
+    image = shot.image
+    factor = max(height / image.height, width / image.width)
+    whole = (max(width, round(image.width * factor)), max(height, round(image.height * factor)))
+    left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
+    box = (left, top, left + width, top + height)
+    picture = to_unit(image.resize(whole, Image.Resampling.LANCZOS).crop(box))[0]
+    if shot.mask is None:
+        return picture, torch.ones(1, height, width)
+    resized = interpolate(shot.mask, (whole[1], whole[0]), mode="area")
+    return picture, resized[0, :, top : top + height, left : left + width]

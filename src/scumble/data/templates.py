@@ -1,0 +1,40 @@
+"""Sentences to put a learnt word into, so that it comes to mean the thing and not one sentence."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["TEMPLATES", "Kind"]
+
+Kind = Literal["object", "style", "plain"]
+
+TEMPLATES: dict[Kind, tuple[str, ...]] = {
+    "object": (
+        "a photo of a {}",
+        "a picture of a {}",
+        "a close-up photo of a {}",
+        "a bright photo of a {}",
+        "a dark photo of the {}",
+        "a cropped photo of the {}",
+        "a good photo of a {}",
+        "a small {}",
+        "the {} in a photo",
+        "one {}",
+        "my {}",
+        "a clean picture of the {}",
+    ),
+    "style": (
+        "a painting in the style of {}",
+        "a picture in the style of {}",
+        "a drawing in the style of {}",
+        "a rendering in the style of {}",
+        "a small painting in the style of {}",
+        "a cropped painting in the style of {}",
+        "a bright painting in the style of {}",
+        "a dark painting in the style of {}",
+        "a good picture in the style of {}",
+        "a weird painting in the style of {}",
+    ),
+    "plain": ("{}",),
+}
+"""For things, for styles, and the word alone; `{}` is where the word goes."""

@@ -1,0 +1,131 @@
+"""What a denoiser is shown while it learns: pictures encoded once, and for each example of each step its own
+noise, time and view, from its own seed.
+
+Letters: N pictures, V views of each (as it is; mirrored), B examples, H W size in pixels, c h w channels and
+size of the latents, T times of the schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scumble.core import rng
+from scumble.core.images import to_model
+from scumble.data.masks import pooled
+from scumble.diffusion.parameterisation import Weighting, loss_weight, target
+from scumble.models.conditioning import Condition
+from scumble.models.model import Model
+
+__all__ = ["Drawn", "Latents", "PromptCache", "draw", "encoded", "objective"]
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """Posteriors over the latents of N pictures of one size, on the model's device: sampling stays possible.
+
+    `mean`, `std` are (N, V, c, h, w), unscaled; `mask` is (N, V, 1, h, w), 1 where the loss looks, or None.
+    """
+
+    mean: Tensor
+    std: Tensor
+    mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """B examples of one step."""
+
+    x0: Tensor
+    """(B, c, h, w) scaled latents."""
+    eps: Tensor
+    """(B, c, h, w) noise."""
+    t: Tensor
+    """(B,) int64 times, 0 to T - 1, on the CPU."""
+    pictures: list[int]
+    """Which picture each example is of."""
+    seeds: list[int]
+    """One for each example, for whatever else has to be drawn for it."""
+    mask: Tensor | None
+    """(B, 1, h, w), or None for ones."""
+
+
+@torch.no_grad()
+def encoded(
+    model: Model, pixels: Sequence[Tensor], *, masks: Sequence[Tensor] | None = None, mirrored: bool = False
+) -> Latents:
+    """Encode pictures (3, H, W) in [0, 1] of one size, with masks (1, H, W), one at a time."""
+    means: list[Tensor] = []
+    stds: list[Tensor] = []
+    for picture in pixels:
+        views = torch.stack([picture, picture.flip(-1)] if mirrored else [picture])  # (V, 3, H, W)
+        posterior = model.encode(to_model(views))
+        means.append(posterior.mean)
+        stds.append(posterior.std)
+    looked_at = None
+    if masks is not None:
+        views = [torch.stack([m, m.flip(-1)] if mirrored else [m]) for m in masks]
+        looked_at = torch.stack([pooled(view, model.downsample) for view in views]).to(model.device)
+    return Latents(torch.stack(means), torch.stack(stds), looked_at)
+
+
+def draw(model: Model, latents: Latents, seed: int, step: int, rows: Sequence[int], purpose: str) -> Drawn:
+    """The examples with numbers `rows` of a step: which picture and view, latents, noise and time of each.
+
+    An example depends on `seed`, `purpose`, `step` and its number only.
+    """
+    seeds = [rng.derive(seed, purpose, step, row) for row in rows]
+    chance = rng.generators(seeds)
+    views, times = latents.mean.shape[1], model.schedule.num_train_timesteps
+    limits = (len(latents), views, times)
+    picks = [[int(torch.randint(limit, (), generator=g)) for limit in limits] for g in chance]
+    device, shape = latents.mean.device, latents.mean.shape[2:]
+    t = torch.tensor([pick[2] for pick in picks])  # stays on the CPU, where levels are looked up
+    picture, view = torch.tensor([pick[:2] for pick in picks]).T.to(device, non_blocking=True)
+    of_latents, eps = (rng.randn(shape, chance, device=device) for _ in range(2))
+    x0 = model.scale(latents.mean[picture, view] + latents.std[picture, view] * of_latents)
+    mask = None if latents.mask is None else latents.mask[picture, view]
+    return Drawn(x0, eps, t, [pick[0] for pick in picks], seeds, mask)
+
+
+class PromptCache:
+    """Prompts of a frozen text encoder, each encoded once."""
+
+    def __init__(self, model: Model, size: tuple[int, int]) -> None:
+        self._model, self._size = model, size
+        self._known: dict[str, Condition] = {}
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Condition:
+        """The condition of each text, in order."""
+        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
+            fresh = self._model.prompt(new, size=self._size)
+            self._known |= {text: fresh.select([i]) for i, text in enumerate(new)}
+        return Condition.cat([self._known[text] for text in texts])
+
+
+def objective(
+    model: Model, drawn: Drawn, condition: Condition | None, *, weighting: Weighting = "none"
+) -> Tensor:
+    """The denoising loss of each example, (B,) float32: ||eps - eps_theta(x_t, t, c)||^2 averaged over the
+    numbers of a latent (Ho et al. 2020, equation 14), or the same on what the model predicts instead of eps.
+
+    Where there is a mask, averaged over what it shows: the same scale whatever its size.
+    """
+    level = model.schedule.levels(drawn.t)
+    x = level.mix(drawn.x0, drawn.eps)
+    predicted = model.predict(x, drawn.t, condition)
+    wanted = target(drawn.x0, drawn.eps, level, model.prediction).float()
+    error = (predicted - wanted).square()  # (B, c, h, w)
+    if drawn.mask is None:
+        each = error.flatten(1).mean(1)
+    else:
+        seen = drawn.mask.expand_as(error).flatten(1)
+        each = (error.flatten(1) * seen).sum(1) / seen.sum(1).clamp_min(1e-6)
+    return each * loss_weight(level, model.prediction, weighting).to(each)

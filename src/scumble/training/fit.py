@@ -1,0 +1,320 @@
+"""The loop that trains: any parameters, any loss, a generator of progress.
+
+A loss is a pure function of the weights, the step and the numbers of the examples in it: all its chance comes
+from generators seeded with these. So a run that was stopped and taken up again equals one that never stopped,
+bit for bit, and how a batch is cut into micro-batches or spread over processes changes nothing but rounding.
+
+Nothing in a step waits for the device: losses are added up there and read every REPORT steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib import import_module
+from typing import Annotated, Any, Literal
+
+import torch
+from accelerate import PartialState
+from pydantic import Field
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from scumble.core.config import Config
+from scumble.core.errors import InputError, MissingExtraError, NumericError
+from scumble.core.events import Loop, Progress
+from scumble.core.runs import RunFolder
+
+__all__ = ["FitConfig", "Fitted", "Group", "HeldOut", "Loss", "fit", "learning_rate"]
+
+Loss = Callable[[int, Sequence[int]], Tensor]
+"""Of the step and the numbers of the examples of a micro-batch: (B,), one loss an example. The batch's loss
+is their mean."""
+
+REPORT = 10
+"""Steps between two looks at the loss."""
+
+
+class FitConfig(Config):
+    """How parameters are fitted."""
+
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 500
+    """Optimiser steps."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 4
+    """Examples in a step."""
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
+    """Examples run through the networks at once; none takes the whole batch. Less needs less memory."""
+    lr: Annotated[float, Field(ge=0, le=10)] = 1e-4
+    """Learning rate."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises from zero."""
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls towards the last step."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """AdamW's decoupled decay (Loshchilov and Hutter 2019)."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient of all that is trained; 0 leaves it alone."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of an average of the weights, which is then what is handed on; 0 takes the last weights."""
+    optimiser: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit keeps its state in 8 bits; it needs bitsandbytes."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: slower, in much less memory."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 100
+    """Steps between two checkpoints."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Of all chance in the learning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters, float32, that share a learning rate and a weight decay."""
+
+    parameters: Mapping[str, nn.Parameter]
+    lr: float | None = None
+    """None takes the config's."""
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """When to stop early: as soon as a deterministic loss has not fallen for `patience` looks at it."""
+
+    loss: Callable[[], Tensor]
+    """A scalar, the same for the same weights."""
+    every: int
+    patience: int
+    least: float = 1e-3
+    """The share by which it has to fall below its best to count."""
+
+
+@dataclass(slots=True)
+class Fitted:
+    """What a fit came to."""
+
+    steps: int
+    """Optimiser steps that were taken, earlier runs included."""
+    losses: list[float] = field(default_factory=list[float])
+    """Mean loss of every REPORT steps of this run."""
+    held_out: list[float] = field(default_factory=list[float])
+    stopped_early: bool = False
+    moved: float = 0.0
+    """Largest change of any parameter since the fit began, earlier runs not included."""
+    notes: list[str] = field(default_factory=list[str])
+    """What a person should know, in sentences."""
+
+
+def learning_rate(step: int, lr: float, config: FitConfig) -> float:
+    """The learning rate of step 0, 1, ...: warm-up, then constant or falling to zero."""
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    left = 1.0 - step / config.steps
+    fall = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left)))}
+    return lr * warm * fall[config.decay]
+
+
+def fit(
+    groups: Sequence[Group],
+    loss: Loss,
+    config: FitConfig,
+    *,
+    stage: str = "learning",
+    run: RunFolder | None = None,
+    held_out: HeldOut | None = None,
+) -> Loop[Fitted]:
+    """Lower `loss` by AdamW over the parameters of all groups, from the newest sound checkpoint in `run`.
+
+    When it is done the parameters hold the result. Raises NumericError as soon as a loss is seen not to be
+    finite, the last checkpoint being from before it; InputError where `run` holds the checkpoint of another
+    fit.
+    """
+    state = _State.of(groups, config)
+    done = Fitted(steps=_restore(run, state, config))
+    done.held_out, done.stopped_early = state.held_out, _settled(state.held_out, held_out)
+    before = [p.detach().clone() for p in state.parameters.values()]
+    total = torch.zeros((), device=next(iter(state.parameters.values())).device)
+    since, seen = 0, None
+    while done.steps < config.steps and not done.stopped_early:
+        total += _step(state, loss, done.steps, config)
+        done.steps, since = done.steps + 1, since + 1
+        last = done.steps == config.steps
+        if since == REPORT or last or done.steps % config.checkpoint_every == 0:
+            seen = _read(total, since, done.steps, config)
+            done.losses.append(seen)
+            total, since = torch.zeros_like(total), 0
+            if run is not None and state.process.is_main_process:
+                run.append_step(
+                    step=done.steps, loss=seen, lr=learning_rate(done.steps - 1, config.lr, config)
+                )
+        if held_out is not None and done.steps % held_out.every == 0:
+            state.held_out.append(float(held_out.loss()))
+            done.stopped_early = _settled(state.held_out, held_out)
+        if run is not None and (done.steps % config.checkpoint_every == 0 or last or done.stopped_early):
+            _save(run, state, done.steps, config)
+        yield Progress(stage=stage, step=done.steps, total=config.steps, loss=seen)
+    _take_average(state)
+    done.moved = max(
+        (float((p.detach() - b).abs().max()) for p, b in zip(state.parameters.values(), before, strict=True)),
+        default=0.0,
+    )
+    if done.losses and done.moved == 0.0:
+        done.notes.append("Nothing was learnt: no parameter has changed. Is the learning rate 0?")
+    done.notes += state.complaints
+    return done
+
+
+@dataclass(slots=True)
+class _State:
+    parameters: dict[str, nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    averages: list[Tensor]
+    process: PartialState
+    held_out: list[float] = field(default_factory=list[float])
+    complaints: list[str] = field(default_factory=list[str])
+
+    @classmethod
+    def of(cls, groups: Sequence[Group], config: FitConfig) -> _State:
+        parameters = {name: p for group in groups for name, p in group.parameters.items()}
+        if len(parameters) != sum(len(group.parameters) for group in groups) or not parameters:
+            raise InputError("A fit needs parameters, each in one group only.")
+        if any(p.dtype != torch.float32 for p in parameters.values()):
+            raise InputError("Only float32 parameters are trained: smaller steps vanish in half precision.")
+        settings = [
+            {
+                "params": list(group.parameters.values()),
+                "lr": config.lr if group.lr is None else group.lr,
+                "initial_lr": config.lr if group.lr is None else group.lr,
+                "weight_decay": config.weight_decay if group.weight_decay is None else group.weight_decay,
+            }
+            for group in groups
+        ]
+        averages = [p.detach().clone() for p in parameters.values()] if config.ema else []
+        return cls(parameters, _optimiser(settings, config), averages, PartialState())
+
+
+def _optimiser(settings: list[dict[str, Any]], config: FitConfig) -> torch.optim.Optimizer:
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(settings, lr=config.lr, fused=True)
+    try:
+        eight_bit = import_module("bitsandbytes").optim.AdamW8bit
+    except ImportError:
+        raise MissingExtraError("adamw8bit needs bitsandbytes.", "Install it, or take adamw.") from None
+    return eight_bit(settings, lr=config.lr)
+
+
+def _step(state: _State, loss: Loss, step: int, config: FitConfig) -> Tensor:
+    """One optimiser step; the loss of the batch, on the device."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate(step, group["initial_lr"], config)
+    state.optimiser.zero_grad(set_to_none=True)
+    process = state.process
+    mine = range(process.process_index, config.batch, process.num_processes)
+    size = config.micro_batch or config.batch
+    total = torch.zeros((), device=next(iter(state.parameters.values())).device)
+    for first in range(0, len(mine), size):
+        part = loss(step, mine[first : first + size]).sum() / config.batch
+        part.backward()
+        total += part.detach()
+    if process.num_processes > 1:
+        _add_up(state, total)
+    if config.clip:
+        nn.utils.clip_grad_norm_(state.parameters.values(), config.clip)
+    state.optimiser.step()
+    if state.averages:
+        decay = min(config.ema, (1 + step) / (10 + step))  # short at first, to forget the start
+        for average, parameter in zip(state.averages, state.parameters.values(), strict=True):
+            average.lerp_(parameter.detach(), 1.0 - decay)
+    return total
+
+
+def _add_up(state: _State, total: Tensor) -> None:
+    """Add gradients and losses over the processes, each of which had a part of the batch."""
+    for parameter in state.parameters.values():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        torch.distributed.all_reduce(parameter.grad)
+    torch.distributed.all_reduce(total)
+
+
+def _read(total: Tensor, count: int, step: int, config: FitConfig) -> float:
+    mean = float(total) / count
+    if not math.isfinite(mean):
+        kept = config.checkpoint_every * ((step - 1) // config.checkpoint_every)
+        raise NumericError(
+            f"The loss was not a number in the {count} steps before step {step + 1}; the state after step "
+            f"{kept} is kept.",
+            "Take a smaller learning rate, or float32.",
+        )
+    return mean
+
+
+def _settled(losses: Sequence[float], held_out: HeldOut | None) -> bool:
+    """Whether the last `patience` looks brought nothing."""
+    if held_out is None or len(losses) <= held_out.patience:
+        return False
+    earlier, late = losses[: -held_out.patience], losses[-held_out.patience :]
+    return min(late) > min(earlier) * (1 - held_out.least)
+
+
+def _take_average(state: _State) -> None:
+    with torch.no_grad():
+        for parameter, average in zip(state.parameters.values(), state.averages, strict=False):
+            parameter.copy_(average)
+
+
+# Checkpoints
+
+
+def _digest(state: _State, config: FitConfig) -> str:
+    """What a checkpoint must agree with to be gone on from: parameters, and settings but the length."""
+    shapes = {name: list(p.shape) for name, p in state.parameters.items()}
+    lengths = {"steps", "checkpoint_every", "micro_batch", "gradient_checkpointing"}
+    settings = config.model_dump(mode="json", exclude=lengths)
+    return sha256(json.dumps([shapes, settings], sort_keys=True).encode()).hexdigest()
+
+
+def _save(run: RunFolder, state: _State, step: int, config: FitConfig) -> None:
+    if not state.process.is_main_process:
+        return
+    tensors: dict[str, Tensor] = {}
+    for i, (name, parameter) in enumerate(state.parameters.items()):
+        tensors[f"{name}/value"] = parameter.detach().contiguous()
+        for key, value in state.optimiser.state[parameter].items():
+            tensors[f"{name}/{key}"] = torch.as_tensor(value).contiguous()
+        if state.averages:
+            tensors[f"{name}/average"] = state.averages[i]
+    metadata = {"digest": _digest(state, config), "held_out": json.dumps(state.held_out)}
+    run.write_checkpoint(step, tensors, metadata | {"step": str(step)})
+
+
+def _restore(run: RunFolder | None, state: _State, config: FitConfig) -> int:
+    """Put the newest sound checkpoint into the state; the number of steps that it had taken."""
+    path, complaints = (None, []) if run is None else run.latest_checkpoint()
+    state.complaints += [f"{complaint} An older checkpoint was taken." for complaint in complaints]
+    if path is None:
+        return 0
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        if metadata.get("digest") != _digest(state, config):
+            raise InputError(
+                f"{path.parent.parent} holds a run with other settings.",
+                "Give another output, or remove that folder.",
+            )
+        keys: dict[str, list[str]] = {}
+        names = file.keys()
+        for key in names:
+            name, kind = key.rsplit("/", 1)
+            keys.setdefault(name, []).append(kind)
+        with torch.no_grad():
+            for i, (name, parameter) in enumerate(state.parameters.items()):
+                parameter.copy_(file.get_tensor(f"{name}/value"))
+                kinds = [kind for kind in keys[name] if kind not in ("value", "average")]
+                state.optimiser.state[parameter] = {
+                    kind: file.get_tensor(f"{name}/{kind}").to(parameter.device) for kind in kinds
+                }
+                if state.averages:
+                    state.averages[i].copy_(file.get_tensor(f"{name}/average"))
+        state.held_out += json.loads(metadata["held_out"])
+        return int(metadata["step"])
