@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from goldens import FOLDER, SHEETS, sheet
 
+from goldens import FOLDER, SHEETS, sheet
 from scumble.core.images import read_image, to_unit
 
 

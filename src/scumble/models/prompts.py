@@ -40,6 +40,8 @@ Words = Mapping[str, Sequence[Tensor]]
 
 MAX_CHUNKS = 64
 """The longest prompt, in chunks of 75 tokens."""
+ROUNDING = 1e-5
+"""Share of the mean magnitude below which a mean is taken to be zero."""
 
 _CLOSING = {")": ("(", 1.1), "]": ("[", 1 / 1.1)}
 _PIECE = re.compile(
@@ -253,11 +255,14 @@ def _replaced(encoder: Any, chunks: list[_Chunk]) -> Iterator[None]:
 def _weighted(hidden: Tensor, weights: Tensor) -> Tensor:
     """`hidden` (R, 77, D) with each token multiplied by its weight (R, 77) and each chunk's mean restored.
 
-    The restoring factor is a constant to gradients: that of a quotient of means near zero would drown all.
+    A mean that is no more than rounding is not restored. The restoring factor is a constant to gradients:
+    that of a quotient of means near zero would drown all.
     """
     scaled = hidden * weights[..., None]
-    ratio = hidden.detach().mean(dim=(1, 2), keepdim=True) / scaled.detach().mean(dim=(1, 2), keepdim=True)
-    usable = (ratio > 1 / 2) & (ratio < 2)  # False for NaN
+    before, after = (x.detach().mean(dim=(1, 2), keepdim=True) for x in (hidden, scaled))
+    ratio = before / after
+    noise = ROUNDING * hidden.detach().abs().mean(dim=(1, 2), keepdim=True)
+    usable = (before.abs() > noise) & (ratio > 1 / 2) & (ratio < 2)  # False for NaN
     return scaled * torch.where(usable, ratio, torch.ones_like(ratio))
 
 
