@@ -49,7 +49,8 @@ def folder(out: Path) -> Path:
 def save(judge: Judge, out: Path) -> None:
     """Write the weights in half precision, with the shape beside them."""
     with atomic_path(folder(out) / "model.safetensors") as temporary:
-        save_file({name: value.half().contiguous() for name, value in judge.state_dict().items()}, temporary)
+        state = {name: value for name, value in judge.state_dict().items() if value.is_floating_point()}
+        save_file({name: value.half().contiguous() for name, value in state.items()}, temporary)
     atomic_write(folder(out) / "config.json", json.dumps(judge.shape).encode())
 
 

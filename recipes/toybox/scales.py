@@ -66,7 +66,7 @@ class DenoiserSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeSize:
-    channels: tuple[int, ...] = (32, 64, 128, 192)
+    channels: tuple[int, ...] = (32, 64, 128, 256)
     depths: tuple[int, ...] = (1, 1, 2, 1)
     identity: int = 64
 
@@ -157,7 +157,7 @@ CPU = Scale(
     fit_features=Fit(steps=500, batch=32, lr=1e-3, ema=0.99),
     fit_autoencoder=Fit(steps=6000, batch=8, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4),
     fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4),
-    fit_judge=Fit(steps=2600, batch=32, lr=2e-3, ema=0.98, warmup=50),
+    fit_judge=Fit(steps=3600, batch=32, lr=2e-3, ema=0.99, warmup=50, cooldown=0.4),
     fit_upscaler=Fit(steps=2000, batch=16, lr=5e-4),
 )
 GPU = Scale(
@@ -171,7 +171,7 @@ GPU = Scale(
     adversary_from=0.7,
     clip=ClipSize(text_width=192, vision_width=256, vision_layers=5, projection=192),
     autoencoder=AutoencoderSize(channels=(32, 64, 128, 128)),
-    judge=JudgeSize(channels=(48, 96, 192, 288), depths=(2, 2, 4, 2)),
+    judge=JudgeSize(channels=(48, 96, 192, 384), depths=(2, 2, 2, 2)),
     fit_clip=Fit(steps=12_000, batch=1024, lr=1e-3, warmup=1000),
     fit_features=Fit(steps=2000, batch=256, lr=1e-3, ema=0.99),
     fit_autoencoder=Fit(steps=16_000, batch=64, lr=5e-4, warmup=500),
