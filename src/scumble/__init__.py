@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scumble.verbs.composite import composite as composite
     from scumble.verbs.edit_sdedit import edit_sdedit as edit_sdedit
     from scumble.verbs.generate import generate as generate
+    from scumble.verbs.learn import learn as learn
     from scumble.verbs.load import load as load
     from scumble.verbs.strokes import strokes as strokes
 
@@ -28,12 +29,13 @@ _HOMES = {
     "composite": "scumble.verbs.composite",
     "edit_sdedit": "scumble.verbs.edit_sdedit",
     "generate": "scumble.verbs.generate",
+    "learn": "scumble.verbs.learn",
     "load": "scumble.verbs.load",
     "strokes": "scumble.verbs.strokes",
 }
 """Public names and the modules that they live in."""
 
-__all__ = ["__version__", "composite", "edit_sdedit", "generate", "load", "strokes"]
+__all__ = ["__version__", "composite", "edit_sdedit", "generate", "learn", "load", "strokes"]
 
 
 def __getattr__(name: str) -> Any:

@@ -47,6 +47,7 @@ def sdedit(
     feather: Annotated[int | None, typer.Option(help="Pixels over which the edit fades in.  [0]")] = None,
     preset: Preset = None,
     model: options.Model = None,
+    weights: options.Weights = None,
     count: Annotated[int | None, typer.Option(help="How many pictures of each.  [1]")] = None,
     seed: options.Seed = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.  [12]")] = None,
@@ -68,6 +69,7 @@ def sdedit(
     from scumble.verbs.edit_sdedit import SdeditConfig, edit_to, estimate_edit
 
     chosen = {name: value for name, value in given.items() if name in SdeditConfig.model_fields}
+    chosen["weights"] = weights or None
     if t0 in ("auto", "sweep"):
         chosen |= {"search": t0, "t0": None}
     settings = options.settings(SdeditConfig, config, **chosen)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from scumble.cli import bench, composite, demo, edit, generate, strokes, toybox
+from scumble.cli import bench, composite, demo, edit, generate, learn, strokes, toybox
 from scumble.cli.console import say
 from scumble.core.errors import ScumbleError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 for command in (demo.demo, generate.generate, strokes.strokes, composite.composite):
     app.command()(command)
-for group in (edit.app, toybox.app, bench.app):
+for group in (learn.app, edit.app, toybox.app, bench.app):
     app.add_typer(group)
 
 

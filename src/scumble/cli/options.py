@@ -31,6 +31,7 @@ __all__ = [
     "Seed",
     "Steps",
     "TrustPickle",
+    "Weights",
     "Width",
     "settings",
 ]
@@ -49,6 +50,10 @@ Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float1
 LowMemory = Annotated[bool | None, typer.Option("--low-memory", help="Trade time for memory.")]
 TrustPickle = Annotated[
     bool | None, typer.Option("--trust-pickle", help="Open pickle files too; they can run anything.")
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="FILE[:SCALE]", help="Learnt weights to use; as often as needed."),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; options given here win.")

@@ -132,6 +132,13 @@ def repaint(config: SdeditConfig, model: Model, work: Work, *, preview_every: in
 
     With `search` sweep it is one picture, the strip over t0 with the first seed.
     """
+    with config.attached(model) as learnt:
+        return (
+            yield from _repaint(config, model, Work(work.painting, work.ingredients + learnt), preview_every)
+        )
+
+
+def _repaint(config: SdeditConfig, model: Model, work: Work, preview_every: int) -> Loop[list[Picture]]:
     seeds, method = config.seeds, config.method()
     if config.search == "sweep":
         tried = yield from sweep(model, work.painting, seeds[0], method)

@@ -118,15 +118,23 @@ def generate(prompt: str, **settings: Any) -> list[Picture]:
 
 def draw(config: GenerateConfig, model: Model, task: Task, *, preview_every: int = 0) -> Loop[list[Picture]]:
     """Draw `task`, made by `config.task(model)`, as a loop; returns the pictures with their recipes."""
-    drawn = yield from text_to_image(model, task, batch_size=config.batch, preview_every=preview_every)
-    return [_picture(config, model, task, *one) for one in zip(drawn, task.seeds, strict=True)]
+    with config.attached(model) as learnt:
+        drawn = yield from text_to_image(model, task, batch_size=config.batch, preview_every=preview_every)
+    return [_picture(config, model, task, learnt, *one) for one in zip(drawn, task.seeds, strict=True)]
 
 
-def _picture(config: GenerateConfig, model: Model, task: Task, pixels: Tensor, seed: int) -> Picture:
+def _picture(
+    config: GenerateConfig,
+    model: Model,
+    task: Task,
+    learnt: tuple[Ingredient, ...],
+    pixels: Tensor,
+    seed: int,
+) -> Picture:
     """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
     withheld = model.safety_checker is not None and model.safety_checker.flagged(to_model(pixels[None]))[0]
     shown = torch.zeros_like(pixels) if withheld else pixels
-    return Picture(from_unit(shown[None])[0], _recipe(config, model, task, seed), withheld)
+    return Picture(from_unit(shown[None])[0], _recipe(config, model, task, seed, learnt), withheld)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,9 @@ def draw_to(
     return Saved(files, " ".join(notes))
 
 
-def _recipe(config: GenerateConfig, model: Model, task: Task, seed: int) -> Recipe:
+def _recipe(
+    config: GenerateConfig, model: Model, task: Task, seed: int, learnt: tuple[Ingredient, ...] = ()
+) -> Recipe:
     """The recipe of one picture: as if it had been the only one asked for."""
     elsewhere = {"seed", "count", "batch", *ModelConfig.model_fields}
     settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
@@ -168,6 +178,7 @@ def _recipe(config: GenerateConfig, model: Model, task: Task, seed: int) -> Reci
         settings=settings,
         seed=seed,
         model=Ingredient.of("model", config.model, model.hash),
+        ingredients=learnt,
         machine=machine | {"dtype": str(model.dtype).removeprefix("torch."), "batch": str(config.batch)},
     )
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from scumble.adapters.attach import attach
+from scumble.adapters.weights import Weights
 from scumble.core.config import Config
+from scumble.core.errors import WeightsError
+from scumble.core.files import sha256
+from scumble.history.recipe import Ingredient
 from scumble.models import load as models
 from scumble.models.load import DType
 from scumble.models.model import Model
@@ -37,6 +46,10 @@ class ModelConfig(Config):
     """Use the model's own safety checker, if it has one: pictures that it flags come out black."""
     trust_pickle: bool = False
     """Open pickle files in the model too. They can run anything: only for files whose maker you trust."""
+    weights: tuple[str, ...] = ()
+    """Learnt weights to attach, each a file or FILE:SCALE; changes add up."""
+    any_base: bool = False
+    """Attach dense changes to a relative of the model that they were learnt on, too."""
 
     def load(self) -> Model:
         """Load the model. Raises ModelError and InputError with one sentence."""
@@ -56,6 +69,31 @@ class ModelConfig(Config):
             safety_checker=self.safety_checker,
             trust_pickle=self.trust_pickle,
         )
+
+    @contextmanager
+    def attached(self, model: Model) -> Generator[tuple[Ingredient, ...]]:
+        """Inside, `model` has the `weights`; what the recipe remembers of them.
+
+        Raises WeightsError, before anything is changed, where one cannot be read or they do not compose.
+        """
+        given = [_scaled(text) for text in self.weights]
+        with attach(model, *((w, scale) for _, w, scale in given), any_base=self.any_base):
+            yield tuple(Ingredient.of("weights", path, sha256(path), scale) for path, _, scale in given)
+
+
+def _scaled(text: str) -> tuple[Path, Weights, float]:
+    """FILE or FILE:SCALE."""
+    path, scale = Path(text), 1.0
+    if not path.exists() and (parts := text.rpartition(":"))[0]:
+        try:
+            path, scale = Path(parts[0]), float(parts[2])
+        except ValueError:
+            raise WeightsError(
+                f"{parts[2]!r} is no scale for {parts[0]}.", "Write FILE or FILE:0.8."
+            ) from None
+        if not isfinite(scale):
+            raise WeightsError(f"{parts[2]!r} is no scale for {parts[0]}.", "Write FILE or FILE:0.8.")
+    return path, Weights.load(path), scale
 
 
 def load(

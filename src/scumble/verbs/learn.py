@@ -1,0 +1,156 @@
+"""Learning a subject: from folders of pictures to one weights file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+
+from scumble.adapters.weights import Weights
+from scumble.core.config import Config
+from scumble.core.errors import ConfigError, InputError
+from scumble.core.events import Loop, finish
+from scumble.core.files import atomic_write, sha256
+from scumble.core.runs import RunFolder
+from scumble.data.subjects import Subject, read_subject
+from scumble.methods import dreambooth, textual_inversion
+from scumble.models.model import Model
+from scumble.sampling import estimate
+from scumble.training.fit import FitConfig, Fitted
+from scumble.verbs.generate import RANDOM_MODEL, Estimate
+from scumble.verbs.load import ModelConfig
+
+__all__ = ["METHODS", "Learnt", "Method", "config_for", "estimate_learn", "learn", "learn_to", "run_folder"]
+
+PEOPLE = frozenset({"person", "people", "man", "woman", "boy", "girl", "child", "baby", "face", "portrait"})
+CONSENT = "You are learning a person: do so with their consent, and say that pictures made of them are made."
+PASSES = 3
+"""A step costs about three forward passes: one forward, and backward twice as much."""
+
+
+class Method(Protocol):
+    """What a module of `scumble.methods` that learns has."""
+
+    PRESETS: dict[str, Any]
+
+    def learn(
+        self, model: Model, subjects: Sequence[Subject], config: Any, *, run: RunFolder | None = None
+    ) -> Loop[tuple[Weights, Fitted]]: ...
+
+
+METHODS: dict[str, Method] = {
+    "textual-inversion": cast("Method", textual_inversion),
+    "dreambooth": cast("Method", dreambooth),
+}
+"""The methods that learn, by the names that the command line has for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What came of learning."""
+
+    path: Path
+    sha256: str
+    bytes: int
+    steps: int
+    note: str = ""
+    """What the person should know, in sentences."""
+    words: list[str] = field(default_factory=list[str])
+
+
+def config_for(method: str, model: str, preset: str | None, file: Path | None, **given: Any) -> FitConfig:
+    """Settings of `method`: a preset's (toybox's own for the toybox, `default` elsewhere), under those of the
+    TOML `file`, under those given that are not None.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"There is no method {method!r}.", f"Choose one of {', '.join(METHODS)}.")
+    presets = METHODS[method].PRESETS
+    name = preset or ("toybox" if model == "toybox" else "default")
+    if name not in presets:
+        raise ConfigError(f"There is no preset {name!r}.", f"Choose one of {', '.join(presets)}.")
+    base: Config = presets[name]
+    chosen = {key: value for key, value in given.items() if value is not None}
+    written = type(base).from_toml(file).model_dump(exclude_unset=True) if file else {}
+    return cast("FitConfig", base.replace(**(written | chosen)))
+
+
+def learn(
+    method: str,
+    *subjects: tuple[Path | str, str, str],
+    model: str = "toybox",
+    preset: str | None = None,
+    **given: Any,
+) -> Weights:
+    """Learn subjects, each (folder, word, class noun), by `method`; settings are those of the method.
+
+    >>> weights = scumble.learn("textual-inversion", ("photos/rex", "<rex>", "dog"))
+    >>> weights.save("rex.safetensors")
+    """
+    config = config_for(method, model, preset, None, **given)
+    read = [read_subject(*subject) for subject in subjects]
+    weights, _ = finish(METHODS[method].learn(ModelConfig(model=model).load(), read, config))
+    return weights
+
+
+def learn_to(
+    method: str,
+    subjects: Sequence[tuple[Path, str, str]],
+    config: FitConfig,
+    on: ModelConfig,
+    out: Path,
+    *,
+    overwrite: bool = False,
+) -> Loop[Learnt]:
+    """Learn and write the weights to `out`, from the newest checkpoint of the run in `run_folder(out)`.
+
+    All input is read and every name checked before the work. Raises InputError where `out` is there already.
+    """
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists already.", "Give another name with -o, or say --overwrite.")
+    if not subjects:
+        raise InputError("There is nothing to learn.", "Give a folder of pictures.")
+    read = [read_subject(*subject) for subject in subjects]
+    notes = [note for subject in read for note in subject.notes]
+    notes += [CONSENT] if any(PEOPLE & set(s.noun.lower().split()) for s in read) else []
+    model = on.load()
+    notes += [RANDOM_MODEL] if model.is_random else []
+    run = RunFolder(run_folder(out))
+    run.write_config(config.to_toml())
+    weights, fitted = yield from METHODS[method].learn(model, read, config, run=run)
+    weights.save(out)
+    atomic_write(run.path / "README.txt", f"The learning of {out.name}: safe to remove.\n".encode())
+    notes += fitted.notes
+    if fitted.stopped_early:
+        notes.append(f"Stopped after {fitted.steps} steps: the held-out loss fell no more.")
+    return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, " ".join(notes), list(weights.words))
+
+
+def run_folder(out: Path) -> Path:
+    """Where the run that makes `out` keeps its settings, losses and checkpoints."""
+    return out.with_suffix(".run")
+
+
+def estimate_learn(config: FitConfig, on: ModelConfig) -> Estimate:
+    """What learning will need, by tracing one pass of the denoiser without running it."""
+    model = on.load()
+    side = getattr(config, "size", None) or model.default_size
+    count = config.batch * (2 if getattr(config, "prior_weight", 0.0) else 1)
+    shape, time = model.latent_shape(side, side), torch.zeros((), device=model.device)
+    condition = model.prompt([""], size=(side, side))
+
+    def call() -> None:
+        model.predict(torch.zeros(count, *shape, device=model.device), time, condition)
+
+    cost = estimate.trace(call)
+    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
+    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
+    return Estimate(
+        seconds=PASSES * cost.flops * config.steps / speed,
+        memory_bytes=weights + PASSES * cost.peak_bytes,
+        settings=config.model_dump(mode="json", exclude_none=True),
+    )

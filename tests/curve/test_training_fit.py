@@ -1,0 +1,136 @@
+"""The fit loop: killed and resumed equals uninterrupted to the bit; how a batch is cut is no matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scumble.core import rng
+from scumble.core.errors import InputError, NumericError
+from scumble.core.events import finish
+from scumble.core.runs import RunFolder
+from scumble.training.fit import FitConfig, Group, HeldOut, fit, learning_rate
+
+CONFIG = FitConfig(steps=12, batch=4, lr=0.05, warmup=3, decay="cosine", ema=0.9, checkpoint_every=4, seed=3)
+
+
+def parameters() -> dict[str, nn.Parameter]:
+    start = torch.randn(6, 4, generator=rng.generator(1))
+    return {"matrix": nn.Parameter(start), "bias": nn.Parameter(torch.zeros(6))}
+
+
+def regression(
+    named: dict[str, nn.Parameter], *, dies_at: int = -1, breaks_at: int = -1
+) -> Callable[..., Tensor]:
+    """Fit a matrix to noise; stops as if killed, or gives NaN, at a step."""
+
+    def loss(step: int, rows: Sequence[int]) -> Tensor:
+        if step == dies_at:
+            raise KeyboardInterrupt
+        x = rng.randn((4,), rng.generators(rng.derive(CONFIG.seed, step, row) for row in rows))
+        each = (x @ named["matrix"].T + named["bias"] - x.sum(1, keepdim=True)).square().mean(1)
+        return each * torch.nan if step == breaks_at else each
+
+    return loss
+
+
+def learnt(config: FitConfig = CONFIG, run: RunFolder | None = None) -> dict[str, Tensor]:
+    named = parameters()
+    finish(fit([Group(named)], regression(named), config, run=run))
+    return {name: p.detach().clone() for name, p in named.items()}
+
+
+def test_killed_and_resumed_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole = learnt()
+    for dies_at in (2, 6, 11):
+        run = RunFolder(tmp_path / str(dies_at))
+        named = parameters()
+        with pytest.raises(KeyboardInterrupt):
+            finish(fit([Group(named)], regression(named, dies_at=dies_at), CONFIG, run=run))
+        again = parameters()
+        done = finish(fit([Group(again)], regression(again), CONFIG, run=RunFolder(run.path)))
+        assert done.steps == CONFIG.steps
+        for name, value in whole.items():
+            assert torch.equal(value, again[name]), (dies_at, name)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    named = parameters()
+    with pytest.raises(KeyboardInterrupt):
+        finish(fit([Group(named)], regression(named, dies_at=9), CONFIG, run=run))
+    newest = run.path / "checkpoints" / "000008.safetensors"
+    newest.write_bytes(newest.read_bytes()[:40])
+    again = parameters()
+    done = finish(fit([Group(again)], regression(again), CONFIG, run=RunFolder(tmp_path)))
+    assert "An older checkpoint was taken." in done.notes[0]
+    for name, value in learnt().items():
+        assert torch.equal(value, again[name])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_micro_batches_change_only_rounding(size: int) -> None:
+    whole, cut = learnt(), learnt(CONFIG.replace(micro_batch=size))
+    for name, value in whole.items():
+        torch.testing.assert_close(cut[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    learnt(run=run)
+    with pytest.raises(InputError, match="other settings"):
+        learnt(CONFIG.replace(lr=0.1), run=run)
+    learnt(CONFIG.replace(steps=14), run=run)  # longer is the same run
+
+
+def test_nan_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    named = parameters()
+    with pytest.raises(NumericError, match="after step 4 is kept"):
+        finish(fit([Group(named)], regression(named, breaks_at=5), CONFIG, run=run))
+    path, complaints = run.latest_checkpoint()
+    assert path is not None
+    assert path.stem == "000004"
+    assert complaints == []
+
+
+def test_nothing_learnt_is_said() -> None:
+    named = parameters()
+    done = finish(fit([Group(named)], regression(named), FitConfig(steps=2, lr=0.0, weight_decay=0.0)))
+    assert done.moved == 0
+    assert "Nothing was learnt" in done.notes[0]
+
+
+def test_half_precision_masters_are_refused() -> None:
+    half = {"matrix": nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))}
+    with pytest.raises(InputError, match="float32"):
+        finish(fit([Group(half)], lambda *_: torch.zeros(1), FitConfig(steps=1)))
+
+
+def test_it_stops_when_the_held_out_loss_falls_no_more() -> None:
+    named = parameters()
+    losses = iter([3.0, 2.0, 1.0, 1.0, 1.0, 0.5])
+    held_out = HeldOut(lambda: torch.tensor(next(losses)), every=1, patience=2)
+    done = finish(fit([Group(named)], regression(named), CONFIG, held_out=held_out))
+    assert done.stopped_early
+    assert done.steps == 5
+    assert done.held_out == [3.0, 2.0, 1.0, 1.0, 1.0]
+
+
+def test_learning_rates_rise_and_fall() -> None:
+    config = FitConfig(steps=10, warmup=2, decay="linear")
+    assert [learning_rate(step, 1.0, config) for step in (0, 1, 5)] == [0.5, 0.9, 0.5]
+    assert learning_rate(7, 0.1, FitConfig(steps=10)) == 0.1
+
+
+def test_groups_have_learning_rates_of_their_own() -> None:
+    named = parameters()
+    before = {name: p.detach().clone() for name, p in named.items()}
+    groups = [Group({"matrix": named["matrix"]}), Group({"bias": named["bias"]}, lr=0.0, weight_decay=0.0)]
+    finish(fit(groups, regression(named), FitConfig(steps=3, lr=0.1)))
+    assert torch.equal(named["bias"], before["bias"])
+    assert not torch.equal(named["matrix"], before["matrix"])
