@@ -1,9 +1,14 @@
-"""Every test runs on one thread, offline, so that figures do not depend on the machine's load or network."""
+"""Every test runs on one thread, offline, so that figures do not depend on the machine's load or network; and
+with a folder for data of its own, so that no test writes into anybody's history.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
+DATA = tempfile.TemporaryDirectory(prefix="scumble-data-")
+os.environ["SCUMBLE_DATA"] = DATA.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

@@ -25,7 +25,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from scumble.core.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "decode"]
+__all__ = ["DECODER_ERRORS", "MAX_PIXELS", "decode"]
 
 MAX_PIXELS = 80_000_000
 """The most pixels a picture may have, unless a caller allows fewer."""
@@ -41,7 +41,7 @@ _SIGNATURES = (
     (0, b"MM\0*", "TIFF"),
     (4, b"ftyp", "HEIC, AVIF or video"),
 )
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, AttributeError,
     NotImplementedError, struct.error, UnidentifiedImageError, Image.DecompressionBombError,
 )  # fmt: skip
@@ -104,7 +104,7 @@ def _one_sentence(name: str, kind: str) -> Generator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on metadata, which is not kept anyway
             yield
-    except _DECODER_ERRORS as problem:
+    except DECODER_ERRORS as problem:
         reason = str(problem).splitlines()[0][:120] if str(problem) else type(problem).__name__
         raise ImageError(
             f"{name} is not a sound {kind} file: {reason}.", "It may be cut short; get it again."
@@ -140,7 +140,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) where there is none or the EXIF is damaged."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DECODER_ERRORS:
+    except DECODER_ERRORS:
         return 1
 
 
@@ -172,6 +172,6 @@ def _to_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
                 target = cast("Any", ImageCms).createProfile("sRGB")  # typed as nothing known
                 converted = ImageCms.profileToProfile(colours, source, target, outputMode="RGB")
                 return converted or colours.convert("RGB")
-        except (ImageCms.PyCMSError, *_DECODER_ERRORS):
+        except (ImageCms.PyCMSError, *DECODER_ERRORS):
             return colours.convert("RGB")
     return colours.convert("RGB")

@@ -6,17 +6,19 @@
 | JPEG, WebP | EXIF ImageHistory | EXIF UserComment | XMP |
 
 The mark that a picture was made by AI is the IPTC digital source type (IPTC Photo Metadata Standard 2023.2).
-It is written even where the recipe is left out.
+It is written even where the recipe is left out, and not where no model took part.
 """
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from scumble.core.decoding import DECODER_ERRORS
 from scumble.core.errors import InputError
 from scumble.history.recipe import MAX_JSON, Recipe, parameters_line
 
@@ -39,21 +41,24 @@ IMAGE_HISTORY = 0x9213
 USER_COMMENT_CODE = b"UNICODE\0"
 
 
-def save_options(suffix: str, recipe: Recipe | None, *, edited: bool = False) -> dict[str, Any]:
+def save_options(
+    suffix: str, recipe: Recipe | None, *, edited: bool = False, by_ai: bool = True
+) -> dict[str, Any]:
     """Keyword arguments for `PIL.Image.Image.save` that put `recipe` into a file with this suffix.
 
     `recipe` None leaves the recipe out. `edited` says that a person's picture was the start, which the mark
-    for AI tells apart from a picture made of nothing.
+    for AI tells apart from a picture made of nothing; without `by_ai` there is no such mark.
     """
-    xmp = XMP.format(source=PARTLY_BY_AI if edited else MADE_BY_AI)
+    xmp = XMP.format(source=PARTLY_BY_AI if edited else MADE_BY_AI) if by_ai else ""
     if suffix.lower() == ".png":
         info = PngInfo()
         if recipe is not None:
             info.add_itxt("scumble", recipe.to_json())
             info.add_itxt("parameters", parameters_line(recipe))
-        info.add_itxt("XML:com.adobe.xmp", xmp)
+        if xmp:
+            info.add_itxt("XML:com.adobe.xmp", xmp)
         return {"pnginfo": info}
-    options: dict[str, Any] = {"xmp": xmp.encode()}
+    options: dict[str, Any] = {"xmp": xmp.encode()} if xmp else {}
     if recipe is not None:
         exif = Image.Exif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
@@ -70,12 +75,15 @@ def read_recipe(path: Path) -> Recipe:
     when the file is no picture, holds no recipe, or holds one that cannot be used.
     """
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+        with warnings.catch_warnings(), Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            warnings.simplefilter("ignore")  # Pillow's remarks on the rest of the metadata
             if image.format == "PNG":
                 text = image.info.get("scumble")
             else:
                 text = image.getexif().get_ifd(ExifTags.IFD.Exif).get(IMAGE_HISTORY)
-    except (OSError, ValueError, SyntaxError) as problem:
+    except FileNotFoundError as problem:
+        raise InputError(f"{path} does not exist.") from problem
+    except DECODER_ERRORS as problem:
         raise InputError(
             f"{path} cannot be read as a picture.", "Give a PNG, JPEG or WebP file."
         ) from problem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbelow
@@ -17,18 +17,18 @@ from scumble.core.events import Loop, finish
 from scumble.core.images import from_unit, to_model, to_unit
 from scumble.data.paintings import Painting, painting
 from scumble.diffusion.samplers import SAMPLERS
-from scumble.history.recipe import Ingredient, Recipe, library_versions
+from scumble.history.recipe import Ingredient, Recipe
 from scumble.methods import sdedit
 from scumble.models.model import Model
 from scumble.sampling import estimate
 from scumble.sampling.image_to_image import padded_size
-from scumble.verbs.generate import RANDOM_MODEL, Estimate, Saved
+from scumble.verbs.generate import RANDOM_MODEL, Estimate, Saved, together
 from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, planned_paths, save_pictures
 from scumble.verbs.sweep import T0S, strip, sweep
 
-__all__ = ["SdeditConfig", "Work", "edit_sdedit", "edit_to", "estimate_edit", "prepare", "repaint"]
+__all__ = ["SdeditConfig", "Work", "again", "edit_sdedit", "edit_to", "estimate_edit", "prepare", "repaint"]
 
 NOT_EXACT = "JPEG changes every pixel a little: write PNG or WebP where what is kept must stay as it was."
 
@@ -165,15 +165,21 @@ def _recipe(config: SdeditConfig, model: Model, ingredients: tuple[Ingredient, .
     """The recipe of one picture: as if it had been the only one asked for."""
     elsewhere = {"seed", "count", "batch", "preset", *ModelConfig.model_fields}
     settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
-    machine = library_versions(str(model.device), torch.get_num_threads())
     return Recipe(
         command="edit sdedit",
         settings=settings,
         seed=seed,
+        batch=together(config.seeds, seed, config.batch),
         model=Ingredient.of("model", config.model, model.hash),
         ingredients=ingredients,
-        machine=machine | {"dtype": str(model.dtype).removeprefix("torch."), "batch": str(config.batch)},
+        machine=config.machine(model),
     )
+
+
+def again(config: SdeditConfig, model: Model, inputs: Mapping[str, Path]) -> Loop[list[Picture]]:
+    """Paint as a recipe says; see `scumble.verbs.redo`."""
+    work = prepare(inputs["guide"], inputs.get("original"), inputs.get("mask"), config.prompt)
+    return (yield from repaint(config, model, work))
 
 
 def edit_to(

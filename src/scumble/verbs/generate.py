@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbelow
@@ -18,7 +18,7 @@ from scumble.core.events import Loop, finish
 from scumble.core.images import from_unit, to_model
 from scumble.diffusion.samplers import SAMPLERS
 from scumble.diffusion.spacing import SPACINGS
-from scumble.history.recipe import Ingredient, Recipe, library_versions
+from scumble.history.recipe import Ingredient, Recipe
 from scumble.models.model import Model
 from scumble.sampling import estimate
 from scumble.sampling.guided import default_guidance
@@ -26,7 +26,18 @@ from scumble.sampling.text_to_image import SamplerOptions, Task, text_to_image
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, planned_paths, save_pictures
 
-__all__ = ["Estimate", "GenerateConfig", "Saved", "draw", "draw_to", "estimate_generate", "generate"]
+__all__ = [
+    "RANDOM_MODEL",
+    "Estimate",
+    "GenerateConfig",
+    "Saved",
+    "again",
+    "draw",
+    "draw_to",
+    "estimate_generate",
+    "generate",
+    "together",
+]
 
 RANDOM_MODEL = "This model is random: nobody trained it, so its pictures mean nothing."
 
@@ -172,15 +183,29 @@ def _recipe(
     elsewhere = {"seed", "count", "batch", *ModelConfig.model_fields}
     settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
     settings |= {"width": task.width, "height": task.height, "guidance": task.options.guidance}
-    machine = library_versions(str(model.device), torch.get_num_threads())
     return Recipe(
         command="generate",
         settings=settings,
         seed=seed,
+        batch=together(task.seeds, seed, config.batch),
         model=Ingredient.of("model", config.model, model.hash),
         ingredients=learnt,
-        machine=machine | {"dtype": str(model.dtype).removeprefix("torch."), "batch": str(config.batch)},
+        machine=config.machine(model),
     )
+
+
+def together(seeds: Sequence[int], seed: int, batch: int) -> tuple[int, int]:
+    """First seed and number of the pictures drawn at once with that of `seed`, `batch` at a time.
+
+    Where memory ran out it was fewer, and the same again is the same to rounding only.
+    """
+    first = seeds.index(seed) // batch * batch
+    return seeds[first], min(batch, len(seeds) - first)
+
+
+def again(config: GenerateConfig, model: Model, _: Mapping[str, Path]) -> Loop[list[Picture]]:
+    """Draw as a recipe says; see `scumble.verbs.redo`."""
+    return (yield from draw(config, model, config.task(model)))
 
 
 class Estimate(Config):

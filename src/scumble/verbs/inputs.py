@@ -29,6 +29,8 @@ class Source:
     name: str
     hash: str
     """SHA-256 of the file; of mode, size and pixels for a picture that came from no file."""
+    place: Path | None = None
+    """The file, if it came from one."""
 
     @classmethod
     def of(cls, given: Given) -> Source:
@@ -40,11 +42,13 @@ class Source:
             return cls(Picture(given.convert("RGB"), alpha), "image", digest)
         picture = read_image(given, background=None)
         digest = sha256(read_bytes(given, max_bytes=MAX_BYTES)).hexdigest()
-        return cls(picture, Path(given).name, digest)
+        return cls(picture, Path(given).name, digest, Path(given))
 
     def ingredient(self, role: str) -> Ingredient:
         """What the recipe remembers of it."""
-        return Ingredient.of(role, self.name, self.hash)
+        if self.place is None:
+            return Ingredient(role=role, name=self.name, hash=self.hash)
+        return Ingredient.of(role, self.place, self.hash)
 
 
 def picture_files(place: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from scumble.adapters.weights import Weights
 from scumble.core.config import Config
 from scumble.core.errors import WeightsError
 from scumble.core.files import sha256
-from scumble.history.recipe import Ingredient
+from scumble.history.recipe import Ingredient, library_versions
 from scumble.models import load as models
 from scumble.models.load import DType
 from scumble.models.model import Model
@@ -79,6 +79,18 @@ class ModelConfig(Config):
         given = [_scaled(text) for text in self.weights]
         with attach(model, *((w, scale) for _, w, scale in given), any_base=self.any_base):
             yield tuple(Ingredient.of("weights", path, sha256(path), scale) for path, _, scale in given)
+
+    def machine(self, model: Model, **more: str) -> dict[str, str]:
+        """What the pixels depend on besides the recipe: versions, device, threads, dtype, and every setting
+        here that changes how the same is computed.
+        """
+        names = ("low_memory", "channels_last", "compile")
+        return {
+            **library_versions(str(model.device), torch.get_num_threads()),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            **{name: "yes" for name in names if getattr(self, name)},
+            **more,
+        }
 
 
 def _scaled(text: str) -> tuple[Path, Weights, float]:

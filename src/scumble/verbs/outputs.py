@@ -1,4 +1,6 @@
-"""Where results go: names, and the promise that nothing is overwritten unless it was asked for."""
+"""Where results go: names, the promise that nothing is overwritten unless it was asked for, and the one place
+where pictures are written, with their recipes, and remembered in the history.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ from scumble.core.files import sha256
 from scumble.core.images import grid, save_image
 from scumble.history.embed import save_options
 from scumble.history.recipe import Recipe
+from scumble.history.store import Made, remember
 
-__all__ = ["SUFFIXES", "Picture", "planned_paths", "save_pictures"]
+__all__ = ["SUFFIXES", "Picture", "planned_paths", "save_pictures", "sheet"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -59,15 +62,24 @@ def save_pictures(
 ) -> list[dict[str, str | int]]:
     """Write `pictures` to `paths` as `planned_paths` gave them; returns path, seed and hash of each file.
 
-    A grid holds the recipe of its first picture, with the count in it, so it can be made again.
+    Where there is a path more than pictures, it gets the `sheet` of them all. The history remembers those
+    that have a recipe; where it cannot, that is logged and breaks nothing.
     """
-    rows: list[dict[str, str | int]] = []
-    for picture, path in zip(pictures, paths, strict=False):
-        recipe = picture.recipe if with_recipe else None
-        save_image(picture.image, path, **save_options(path.suffix, recipe, edited=edited))
-        rows.append({"path": str(path), "seed": picture.seed, "sha256": sha256(path)})
-    if len(paths) > len(pictures):
-        sheet, recipe = grid([p.image for p in pictures]), pictures[0].recipe if with_recipe else None
-        save_image(sheet, paths[-1], **save_options(paths[-1].suffix, recipe, edited=edited))
-        rows.append({"path": str(paths[-1]), "seed": pictures[0].seed, "sha256": sha256(paths[-1])})
-    return rows
+    finished = [*pictures, sheet(pictures)] if len(paths) > len(pictures) else pictures
+    made: list[Made] = []
+    for picture, path in zip(finished, paths, strict=True):
+        recipe, by_ai = picture.recipe if with_recipe else None, picture.recipe.model is not None
+        save_image(picture.image, path, **save_options(path.suffix, recipe, edited=edited, by_ai=by_ai))
+        made.append(Made(path, sha256(path), picture.recipe, picture.image))
+    if with_recipe:
+        remember(made)
+    return [{"path": str(m.path), "seed": m.recipe.seed, "sha256": m.hash} for m in made]
+
+
+def sheet(pictures: Sequence[Picture]) -> Picture:
+    """A grid of all pictures of one run, with the recipe of its first and the count in it."""
+    first = pictures[0].recipe
+    together = first.batch[1] if first.batch else 1
+    settings = first.settings | {"count": len(pictures), "batch": together}
+    recipe = first.model_copy(update={"output": "grid", "settings": settings, "batch": None})
+    return Picture(grid([p.image for p in pictures]), recipe)
