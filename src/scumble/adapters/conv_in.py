@@ -20,7 +20,7 @@ from torch import nn
 from scumble.core.errors import ModelError
 from scumble.models.model import Model
 
-__all__ = ["widened", "widened_copy"]
+__all__ = ["widen", "widened", "widened_copy"]
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def widened(model: Model, channels: int | None = None) -> Generator[Model]:
     """
     extra = _extra(model, channels)
     before = model.denoiser.conv_in
-    _set(model.denoiser, _wider(before, extra))
+    widen(model.denoiser, extra)
     model.condition_channels = extra
     try:
         yield model
@@ -49,8 +49,13 @@ def widened_copy(model: Model, channels: int | None = None) -> Model:
     """
     extra = _extra(model, channels)
     denoiser = deepcopy(model.denoiser)
-    _set(denoiser, _wider(denoiser.conv_in, extra))
+    widen(denoiser, extra)
     return replace(model, denoiser=denoiser, condition_channels=extra, words=dict(model.words))
+
+
+def widen(denoiser: Any, extra: int) -> None:
+    """Give a UNet2DConditionModel `extra` more input channels, for good."""
+    _set(denoiser, _wider(denoiser.conv_in, extra))
 
 
 def _extra(model: Model, channels: int | None) -> int:

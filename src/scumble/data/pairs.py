@@ -27,7 +27,7 @@ from scumble.core.errors import ImageError, InputError
 from scumble.core.files import explained
 from scumble.core.images import read_image, to_unit
 
-__all__ = ["METADATA", "Pair", "covering", "mirrors", "pixels", "read_pairs"]
+__all__ = ["METADATA", "Pair", "covering", "mirrors", "pictures", "read_pairs"]
 
 METADATA = "metadata.jsonl"
 MAX_LINE = 100_000
@@ -82,7 +82,7 @@ def mirrors(instruction: str) -> bool:
     return _SIDES.search(instruction) is None
 
 
-def pixels(pair: Pair) -> tuple[Image.Image, Image.Image]:
+def pictures(pair: Pair) -> tuple[Image.Image, Image.Image]:
     """Both pictures, RGB. Raises ImageError, with names, where one cannot be read or their sizes differ."""
     before, after = read_image(pair.input).image, read_image(pair.edited).image
     if before.size != after.size:

@@ -15,7 +15,7 @@ from scumble.core.images import crop_back, from_model, to_model
 from scumble.data.masks import pooled
 from scumble.models.model import Model
 
-__all__ = ["decode", "encode", "grid", "latent_mask", "padded_size"]
+__all__ = ["decode", "encode", "grid", "latent_mask", "modes", "padded_size"]
 
 
 def grid(model: Model) -> int:
@@ -31,12 +31,17 @@ def padded_size(model: Model, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def encode(model: Model, pixels: Tensor) -> Tensor:
-    """Scaled latents (B, c, h, w) of `pixels` (B, 3, H, W) in [0, 1], padded to the grid, at their mode.
+    """Scaled latents (B, c, h, w) of `pixels` (B, 3, H, W) in [0, 1], padded to the grid, at their mode."""
+    return model.scale(modes(model, pixels))
+
+
+def modes(model: Model, pixels: Tensor) -> Tensor:
+    """The same unscaled, which is what an editing model sees of the picture that it edits.
 
     One picture at a time, which is all that encoding has memory for on small machines.
     """
     padded = to_model(_padded(model, pixels))
-    return torch.cat([model.scale(model.encode(row[None]).mode()) for row in padded])
+    return torch.cat([model.encode(row[None]).mode() for row in padded])
 
 
 def decode(model: Model, latents: Tensor, size: tuple[int, int]) -> Tensor:
