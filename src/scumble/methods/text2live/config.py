@@ -1,0 +1,128 @@
+"""Settings of Text2LIVE, with the paper's beside those for a CPU."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from scumble.core.config import Config as Settings
+from scumble.methods.text2live.texts import SCREENS, TEMPLATES
+
+__all__ = ["PRESETS", "Config"]
+
+
+def _templates(templates: tuple[str, ...]) -> tuple[str, ...]:
+    if not templates or any("{}" not in template for template in templates):
+        raise ValueError("there has to be one at least, and each needs {} where the words go")
+    return templates
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if not 0.1 <= pair[0] <= pair[1] <= 4:
+        raise ValueError("it has to be two numbers from 0.1 to 4, the smaller first")
+    return pair
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Templates = Annotated[tuple[str, ...], AfterValidator(_templates)]
+
+
+class Config(Settings):
+    """How a layer is learnt. Weights are those of the losses, in the paper's order."""
+
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 300
+    """Steps at most."""
+    patience: Annotated[int, Field(ge=0)] = 60
+    """Steps without gain after which the losses count as settled; 0 never stops early."""
+    lr: Annotated[float, Field(gt=0, le=1)] = 4e-3
+    """Learning rate at the first step."""
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.99
+    """By which the rate is multiplied after each step, down to 1e-5."""
+    weight_decay: Share = 0.01
+    """AdamW's decoupled decay."""
+    size: Annotated[int, Field(ge=16, le=2048)] = 256
+    """Shorter side at which the layer is learnt, in pixels; a smaller picture keeps its own."""
+    channels: Annotated[int, Field(ge=1, le=512)] = 32
+    """Width of the generator."""
+    skip_channels: Annotated[int, Field(ge=1, le=128)] = 4
+    """Width of the generator's skips."""
+    views: Annotated[int, Field(ge=1, le=64)] = 4
+    """Views of a picture that CLIP sees in a step; the first is all of it, the others crops."""
+    smallest_crop: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Side of a crop, at least, as a share of the picture's."""
+    paired: bool = True
+    """Look at input and result in the same views, so that they differ by the edit alone."""
+    full_every: Annotated[int, Field(ge=1)] = 75
+    """Every so many steps the whole picture, untouched, is trained on too."""
+    flip: Share = 0.5
+    """How often the training picture is mirrored."""
+    jitter: Share = 0.1
+    """How often its colours are jittered."""
+    scales: Annotated[tuple[float, float], AfterValidator(_rising)] = (0.8, 1.2)
+    """Between which it is resized."""
+    cover: Annotated[float, Field(gt=0, le=1)] = 0.85
+    """Share of its sides that a training crop has at least."""
+    templates: Templates = TEMPLATES
+    """Sentences that the prompt and the region are put into."""
+    screen_templates: Templates = SCREENS
+    """Sentences that say a layer lies over green."""
+    distance: Literal["spherical", "cosine"] = "spherical"
+    """How far a picture is from a text."""
+    composition: Weight = 1.0
+    """The whole result is like the prompt."""
+    direction: Weight = 1.0
+    """The result has moved from the input as the prompt from the region."""
+    screen: Weight = 1.0
+    """The layer alone, over green, is like its text."""
+    structure: Weight = 2.0
+    """Patches of the result are as like one another as those of the input."""
+    sparsity: Weight = 6.0
+    """Opacity is little and decided; weighs the two below."""
+    sparsity_l1: Weight = 0.01
+    """The mean opacity."""
+    sparsity_l0: Weight = 0.01
+    """The share of pixels with any opacity, smoothly."""
+    bootstrapping: Weight = 10.0
+    """The opacity is where the region is, at first."""
+    bootstrapping_until: Share = 0.5
+    """Share of the steps over which that weight falls to nothing."""
+    bootstrapping_fall: Literal["linear", "exponential", "constant"] = "linear"
+    """How it falls: evenly, by a hundredth a step, or not until its end."""
+    negatives: tuple[str, ...] = ()
+    """Words for what has to stay as it is: relevancy to them is taken out of the region."""
+    negative_threshold: Share = 0.6
+    """From which relevancy on a pixel belongs to such words."""
+    relevancy_blocks: Annotated[int, Field(ge=1, le=100)] = 1
+    """The last blocks of CLIP that relevancy is read from."""
+    relevancy_looks: Annotated[int, Field(ge=1, le=3)] = 3
+    """1 looks at the whole picture, 2 and 3 at crops of it too, for a finer map."""
+    haze: Annotated[float, Field(ge=0, lt=0.5)] = 0.04
+    """Opacity that counts as none in the result, and the same below 1 as all."""
+
+
+_CAPTION = ("{}", "a photo of {}", "a good photo of {}", "a nice photo of {}")
+
+PRESETS: dict[str, Config] = {
+    # A third of the steps, a quarter of the width and of the views: for CPUs.
+    "fast": Config(),
+    # The settings that the paper's code has for pictures, but for the optimiser (see the package's docstring).
+    "paper": Config(
+        steps=1000,
+        patience=0,
+        lr=2.5e-3,
+        size=512,
+        channels=128,
+        views=16,
+        paired=False,
+        bootstrapping_until=1.0,
+        relevancy_looks=1,
+        haze=0.0,
+    ),
+    # The toy world's captions know these wordings only, and its pictures are small.
+    "toybox": Config(
+        size=128, templates=_CAPTION, screen_templates=("a photo of {} in front of a green screen",)
+    ),
+}
+"""Settings to start from."""

@@ -1,0 +1,356 @@
+"""The loop of Text2LIVE for a picture (2204.02491, section 3): crops of it are edited by a generator, CLIP
+looks at the results, and the generator learns.
+
+Letters: H x W is the picture's own size, h x w the size it is worked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from scumble.core import rng
+from scumble.core.errors import NumericError
+from scumble.core.events import Loop, Progress
+from scumble.core.images import from_uint8, from_unit, to_uint8
+from scumble.data.guided import guided_upsample
+from scumble.methods.text2live import losses
+from scumble.methods.text2live.config import Config
+from scumble.methods.text2live.texts import Texts
+from scumble.methods.text2live.views import GREEN, draw_crop, draw_jitter, draw_views, over
+from scumble.models.clip import Clip
+from scumble.models.clip_vision import see, view_size
+from scumble.models.edit_layer import EditLayer, scales_for
+from scumble.models.relevancy import relevancy_map, seen_share
+
+__all__ = ["Bank", "Canvas", "Critic", "composed", "edit", "finished", "train"]
+
+REPORT = 10
+"""Steps between two readings of the losses."""
+GAIN = 0.005
+"""Share of the losses that `patience` steps have to win, or the losses count as settled."""
+SLOWEST = 1e-5
+"""The learning rate's floor, the paper's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """The features of an edit's texts in every sentence: (n, E) each; prompt and region in the same ones."""
+
+    prompt: Tensor
+    region: Tensor
+    screen: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, clip: Clip, texts: Texts, config: Config) -> Bank:
+        """The features of `texts` in the sentences of `config`."""
+
+        def put(templates: tuple[str, ...], words: str) -> Tensor:
+            return clip.text_features([template.format(words) for template in templates])
+
+        return cls(
+            put(config.templates, texts.prompt),
+            put(config.templates, texts.region),
+            put(config.screen_templates, texts.screen),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Critic:
+    """CLIP's losses on a layer."""
+
+    clip: Clip
+    bank: Bank
+    config: Config
+    fill: float = 1.0
+    """What surrounds a view that was turned or moved: white for pictures, black for videos."""
+
+    def __call__(
+        self, result: Tensor, green: Tensor, source: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Each loss times its weight, of a result, the layer over green, and the input, (1, 3, h, w) in [0,
+        1] each. What has no weight is not computed."""
+        config, size = self.config, view_size(self.clip, result.shape[-2], result.shape[-1])
+        views = draw_views(generator, config.views, size, config.smallest_crop)
+        before = views if config.paired else draw_views(generator, config.views, size, config.smallest_crop)
+        screened = draw_views(generator, config.views, size, config.smallest_crop)
+        prompt, region = _drawn(generator, self.bank.prompt, self.bank.region)
+        (screen,) = _drawn(generator, self.bank.screen)
+
+        now = {"views": views.of(result, self.fill)}
+        then: dict[str, Tensor] = {}
+        if config.screen:
+            now["green"] = screened.of(green, self.fill)
+        if config.direction:
+            then["views"] = before.of(source, self.fill)
+        if config.structure:
+            now["whole"], then["whole"] = _resized(result, size), _resized(source, size)
+        after, tokens = self._seen(now)
+        with torch.no_grad():
+            earlier, tokens_before = self._seen(then)
+
+        kind = config.distance
+        parts = {"composition": config.composition * losses.distance(after["views"], prompt, kind)}
+        if config.direction:
+            moved = losses.direction(after["views"], earlier["views"], prompt, region)
+            parts["direction"] = config.direction * moved
+        if config.screen:
+            parts["screen"] = config.screen * losses.distance(after["green"], screen, kind)
+        if config.structure:
+            parts["structure"] = config.structure * losses.structure(tokens["whole"], tokens_before["whole"])
+        return parts
+
+    def _seen(self, pictures: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Features and tokens of several lots of views of one size, by name, in one batch."""
+        if not pictures:
+            return {}, {}
+        seen = see(self.clip, torch.cat(list(pictures.values())))
+        counts = [len(lot) for lot in pictures.values()]
+        return (
+            dict(zip(pictures, seen.features.split(counts), strict=True)),
+            dict(zip(pictures, seen.tokens.split(counts), strict=True)),
+        )
+
+
+class Canvas:
+    """One picture with its generator, which goes on from one prompt to the next instead of starting anew.
+
+    `picture` (1, 3, H, W) and a person's `mask` (1, 1, H, W), 1 where the layer may be, in [0, 1].
+    """
+
+    def __init__(
+        self, clip: Clip, picture: Tensor, config: Config, *, seed: int, mask: Tensor | None = None
+    ) -> None:
+        self.clip, self.config, self.seed, self.prompts = clip, config, seed, 0
+        self.picture = _worked_at(picture.to(clip.device), config.size)
+        size = (self.picture.shape[-2], self.picture.shape[-1])
+        self.mask = None if mask is None else interpolate(mask.to(clip.device), size, mode="area")
+        self.network = network(size, config, seed).to(clip.device)
+
+    def region(self, texts: Texts) -> Tensor:
+        """(1, 1, h, w) in [0, 1]: where the layer is wanted at first. A person's mask; else relevancy to the
+        region, but where it speaks for the negatives more."""
+        if self.mask is not None:
+            return self.mask
+        found = self._relevancy(texts.region)
+        for words in self.config.negatives:
+            found = found * (self._relevancy(words) < self.config.negative_threshold)
+        return found
+
+    def found(self, texts: Texts) -> float:
+        """Whether there is anything of the region in the picture, from 0, nothing, to 1; see `seen_share`."""
+        relevancy = self._relevancy(texts.region)
+        return seen_share(self.clip, self.picture, relevancy, self._text(texts.region))
+
+    def layer(self) -> Tensor:
+        """(1, 4, h, w) in [0, 1]: the layer of the whole picture as it is now."""
+        with torch.no_grad():
+            return self._bounded(self.network(self.picture), self.mask)
+
+    def losses(
+        self, critic: Critic, region: Tensor | None, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Each loss times its weight, at one step: of a crop, and now and then of the whole picture too."""
+        config, whole = self.config, (self.picture.shape[-2], self.picture.shape[-1])
+        crop = draw_crop(
+            generator, whole, cover=config.cover, scales=config.scales, flip=config.flip,
+            least=2 ** len(self.network.downs) + 1,
+        )  # fmt: skip
+        jitter = draw_jitter(generator, 1, config.jitter)
+        cut = [None if part is None else crop(part) for part in (region, self.mask)]
+        parts = self._of(critic, jitter(crop(self.picture)), *cut, generator)
+        if step % config.full_every == 0:
+            for name, value in self._of(critic, self.picture, region, self.mask, generator).items():
+                parts[name] = parts[name] + value
+        if "bootstrapping" in parts:
+            share = losses.bootstrapping_share(
+                step, config.bootstrapping_until * config.steps, config.bootstrapping_fall
+            )
+            parts["bootstrapping"] = share * parts["bootstrapping"]
+        return parts
+
+    # Parts
+
+    def _of(
+        self, critic: Critic, source: Tensor, region: Tensor | None, mask: Tensor | None,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        layer = self._bounded(self.network(source), mask)
+        opacity = layer[:, 3:]
+        parts = critic(over(layer, source), over(layer, source.new_tensor(GREEN)), source, generator)
+        parts["sparsity"] = sparsity(opacity, self.config)
+        if region is not None:
+            parts["bootstrapping"] = self.config.bootstrapping * losses.bootstrapping(opacity, region)
+        return parts
+
+    def _bounded(self, layer: Tensor, mask: Tensor | None) -> Tensor:
+        return layer if mask is None else torch.cat([layer[:, :3], layer[:, 3:] * mask], dim=1)
+
+    def _relevancy(self, words: str) -> Tensor:
+        config = self.config
+        return relevancy_map(
+            self.clip,
+            self.picture,
+            self._text(words),
+            blocks=config.relevancy_blocks,
+            looks=config.relevancy_looks,
+        )
+
+    @torch.no_grad()
+    def _text(self, words: str) -> Tensor:
+        return self.clip.text_features([template.format(words) for template in self.config.templates]).mean(0)
+
+
+def edit(canvas: Canvas, texts: Texts, *, preview_every: int = 0) -> Loop[Tensor]:
+    """Learn a layer (1, 4, h, w) in [0, 1] for `texts`, from where the canvas stands.
+
+    A record a step; with `preview_every` a small picture goes with every so many of them. Ends early once the
+    losses have settled. Raises NumericError where a loss is no number.
+    """
+    config = canvas.config
+    critic = Critic(canvas.clip, Bank.of(canvas.clip, texts, config), config)
+    wanted = config.bootstrapping > 0 and config.bootstrapping_until > 0
+    region = canvas.region(texts) if wanted else None
+    number, canvas.prompts = canvas.prompts, canvas.prompts + 1
+
+    def loss(step: int) -> dict[str, Tensor]:
+        generator = rng.generator(rng.derive(canvas.seed, "text2live", number, step))
+        return canvas.losses(critic, region, step, generator)
+
+    def preview() -> Tensor:
+        return over(canvas.layer(), canvas.picture)
+
+    yield from train(canvas.network, loss, config, preview=preview, preview_every=preview_every)
+    return canvas.layer()
+
+
+def train(
+    network: EditLayer,
+    loss: Callable[[int], dict[str, Tensor]],
+    config: Config,
+    *,
+    preview: Callable[[], Tensor],
+    preview_every: int = 0,
+) -> Loop[int]:
+    """Train the generator by AdamW on the sum of `loss(step)`; returns the number of steps taken.
+
+    Settled, from the end of bootstrapping on: the mean loss of the last `patience` steps, bootstrapping not
+    counted, is hardly below that of as many before.
+    """
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+    )
+    device = next(network.parameters()).device
+    total, since, means = torch.zeros((), device=device), 0, list[float]()
+    for step in range(config.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = max(min(SLOWEST, config.lr), config.lr * config.lr_decay**step)
+        parts = loss(step)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(parts.values())).sum().backward()
+        optimiser.step()
+        with torch.no_grad():
+            total, since = total + sum(v for name, v in parts.items() if name != "bootstrapping"), since + 1
+        done = step + 1
+        if since == REPORT or done == config.steps:
+            means.append(_read(total, since, done))
+            total, since = torch.zeros_like(total), 0
+        shown = preview() if preview_every and done % preview_every == 0 else None
+        yield Progress(
+            stage="painting",
+            step=done,
+            total=config.steps,
+            loss=means[-1] if means else None,
+            preview=None if shown is None else from_unit(shown)[0],
+        )
+        if done > config.bootstrapping_until * config.steps and _settled(means, config.patience):
+            return done
+    return config.steps
+
+
+def sparsity(opacity: Tensor, config: Config) -> Tensor:
+    """The weighted sum of the two measures of how much opacity there is: equation 7."""
+    few = config.sparsity_l1 * opacity.abs().mean() + config.sparsity_l0 * losses.smooth_l0(opacity)
+    return config.sparsity * few
+
+
+def network(size: tuple[int, int], config: Config, seed: int) -> EditLayer:
+    """A new generator for pictures of `size` (h, w), drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive(seed, "edit layer"))
+        return EditLayer(
+            scales=scales_for(*size), channels=config.channels, skip_channels=config.skip_channels
+        )
+
+
+# The result
+
+
+def finished(
+    layer: Tensor, worked: Tensor, picture: Tensor, haze: float, mask: Tensor | None = None
+) -> Tensor:
+    """The layer (4, H, W) uint8 of a `picture` (3, H, W) uint8 from one (1, 4, h, w) for `worked` (1, 3, h,
+    w), the same picture at the size it was worked at.
+
+    Opacity up to `haze` counts as none, and from 1 - haze on as all; none outside the `mask` (1, 1, H, W).
+    """
+    large = from_uint8(picture)[None].to(layer)
+    cover = torch.cat([layer[:, :3] * layer[:, 3:], layer[:, 3:]], dim=1)  # which may be interpolated
+    raised = guided_upsample(cover, worked, large)
+    opacity = raised[:, 3:]
+    colour = (raised[:, :3] / opacity.clamp(min=1e-4)).clamp(0, 1)
+    opacity = ((opacity - haze) / (1 - 2 * haze)).clamp(0, 1)
+    if mask is not None:
+        opacity = opacity * mask.to(opacity)
+    return to_uint8(torch.cat([colour, opacity], dim=1))[0].cpu()
+
+
+def composed(layer: Tensor, picture: Tensor) -> Tensor:
+    """A layer (4, H, W) laid over a picture (3, H, W) or a colour (3, 1, 1), all uint8, rounded to nearest:
+    the picture's own bits where the opacity is 0, the layer's where it is 255."""
+    colour, opacity = layer[:3].int(), layer[3:].int()
+    return ((opacity * colour + (255 - opacity) * picture.int() + 127) // 255).to(torch.uint8)
+
+
+# Parts
+
+
+def _drawn(generator: torch.Generator, *banks: Tensor) -> list[Tensor]:
+    """As the paper's code does: a number from 1 to N, and as many of the N texts, some perhaps twice."""
+    size = len(banks[0])
+    count = int(torch.randint(1, size + 1, (1,), generator=generator))
+    rows = torch.randint(size, (count,), generator=generator).to(banks[0].device)
+    return [bank[rows] for bank in banks]
+
+
+def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    if picture.shape[-2:] == size:
+        return picture
+    return interpolate(picture, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def _worked_at(picture: Tensor, short_side: int) -> Tensor:
+    height, width = picture.shape[-2:]
+    factor = min(1.0, short_side / min(height, width))
+    return _resized(picture, (round(height * factor), round(width * factor)))
+
+
+def _read(total: Tensor, count: int, step: int) -> float:
+    mean = float(total) / count
+    if not isfinite(mean):
+        raise NumericError(f"The loss is no number before step {step + 1}.", "Lower the learning rate: lr.")
+    return mean
+
+
+def _settled(means: list[float], patience: int) -> bool:
+    rows = patience // REPORT
+    if not patience or rows < 1 or len(means) < 2 * rows:
+        return False
+    late, before = means[-rows:], means[-2 * rows : -rows]
+    return sum(late) > (1 - GAIN) * sum(before)
