@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import randbelow
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor
+from pydantic import model_validator
 
 from scumble.core.errors import ConfigError, ImageError
 from scumble.core.events import Loop, finish
-from scumble.core.images import from_unit, to_model, to_unit
+from scumble.core.images import to_unit
 from scumble.data.paintings import Painting, painting
 from scumble.diffusion.samplers import SAMPLERS
 from scumble.history.recipe import Ingredient, Recipe
@@ -22,18 +20,24 @@ from scumble.methods import sdedit
 from scumble.models.model import Model
 from scumble.sampling import estimate
 from scumble.sampling.image_to_image import padded_size
-from scumble.verbs.generate import RANDOM_MODEL, Estimate, Saved, together
-from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
-from scumble.verbs.load import ModelConfig
-from scumble.verbs.outputs import Picture, planned_paths, save_pictures
+from scumble.verbs.edits import (
+    EditConfig,
+    edited_paths,
+    finished,
+    first_notes,
+    grey,
+    recipe_of,
+    withheld_notes,
+)
+from scumble.verbs.generate import Estimate, Saved
+from scumble.verbs.inputs import Given, Source, picture_files, same_named
+from scumble.verbs.outputs import Picture, save_pictures
 from scumble.verbs.sweep import T0S, strip, sweep
 
 __all__ = ["SdeditConfig", "Work", "again", "edit_sdedit", "edit_to", "estimate_edit", "prepare", "repaint"]
 
-NOT_EXACT = "JPEG changes every pixel a little: write PNG or WebP where what is kept must stay as it was."
 
-
-class SdeditConfig(ModelConfig, sdedit.Config):
+class SdeditConfig(EditConfig, sdedit.Config):
     """What `scumble edit sdedit` can be told."""
 
     preset: str = "fast"
@@ -42,12 +46,6 @@ class SdeditConfig(ModelConfig, sdedit.Config):
     """What the picture should show, if words are wanted. `(word:1.3)` weighs a word."""
     search: Literal["none", "auto", "sweep"] = "none"
     """auto looks for the t0 that balances faithfulness and realism; sweep draws a strip over t0."""
-    count: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many pictures of each guide; their seeds follow one another."""
-    seed: Annotated[int, Field(ge=0, le=2**63 - 10_001)] | None = None
-    """Seed of the first picture; none draws one."""
-    batch: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Pictures painted at once; halved when memory runs out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -60,17 +58,6 @@ class SdeditConfig(ModelConfig, sdedit.Config):
     def method(self) -> sdedit.Config:
         """The method's part."""
         return sdedit.Config.of({name: getattr(self, name) for name in sdedit.Config.model_fields})
-
-    def seeded(self) -> Self:
-        """The same with a seed, drawn if there is none."""
-        return self if self.seed is not None else self.replace(seed=randbelow(2**32))
-
-    @property
-    def seeds(self) -> range:
-        """One seed a picture. The settings need to be `seeded`."""
-        if self.seed is None:
-            raise ConfigError("The settings have no seed yet.", "Draw one with seeded().")
-        return range(self.seed, self.seed + self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +81,7 @@ def prepare(guide: Given, original: Given | None = None, mask: Given | None = No
         under = to_unit(sources["original"].picture.on((255, 255, 255)))
     if mask is not None:
         sources["mask"] = Source.of(mask)
-        omega = _grey(sources["mask"])
+        omega = grey(sources["mask"])
     top, alpha = to_unit(sources["guide"].picture.image), sources["guide"].picture.alpha
     if alpha is not None and under is not None and alpha.size == under.shape[:-3:-1]:
         cover = to_unit(alpha)[:, :1]  # (1, 1, H, W)
@@ -107,11 +94,6 @@ def prepare(guide: Given, original: Given | None = None, mask: Given | None = No
         )
     ingredients = tuple(source.ingredient(role) for role, source in sources.items())
     return Work(painting(top, original=under, mask=omega, prompt=prompt), ingredients)
-
-
-def _grey(mask: Source) -> Tensor:
-    """(1, 1, H, W) in [0, 1]; transparent counts as black."""
-    return to_unit(mask.picture.on((0, 0, 0)).convert("L"))[:, :1]
 
 
 def edit_sdedit(
@@ -151,29 +133,14 @@ def _repaint(config: SdeditConfig, model: Model, work: Work, preview_every: int)
     drawn = yield from sdedit.edit(
         model, paintings, seeds, method, batch_size=config.batch, preview_every=preview_every
     )
-    return [_picture(config, model, work, pixels, seed) for pixels, seed in zip(drawn, seeds, strict=True)]
-
-
-def _picture(config: SdeditConfig, model: Model, work: Work, pixels: Tensor, seed: int) -> Picture:
-    """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
-    withheld = model.safety_checker is not None and model.safety_checker.flagged(to_model(pixels[None]))[0]
-    shown = torch.zeros_like(pixels) if withheld else pixels
-    return Picture(from_unit(shown[None])[0], _recipe(config, model, work.ingredients, seed), withheld)
+    return [
+        finished(model, pixels, _recipe(config, model, work.ingredients, seed))
+        for pixels, seed in zip(drawn, seeds, strict=True)
+    ]
 
 
 def _recipe(config: SdeditConfig, model: Model, ingredients: tuple[Ingredient, ...], seed: int) -> Recipe:
-    """The recipe of one picture: as if it had been the only one asked for."""
-    elsewhere = {"seed", "count", "batch", "preset", *ModelConfig.model_fields}
-    settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
-    return Recipe(
-        command="edit sdedit",
-        settings=settings,
-        seed=seed,
-        batch=together(config.seeds, seed, config.batch),
-        model=Ingredient.of("model", config.model, model.hash),
-        ingredients=ingredients,
-        machine=config.machine(model),
-    )
+    return recipe_of("edit sdedit", config, model, ingredients, seed)
 
 
 def again(config: SdeditConfig, model: Model, inputs: Mapping[str, Path]) -> Loop[list[Picture]]:
@@ -206,11 +173,9 @@ def edit_to(
     kept = [bool((work_of(file).painting.mask < 1).any()) for file in guides]  # and let go of again
     if config.search == "sweep":
         config = config.replace(count=1)
-    places = [_paths(config, out, g, in_folder=guide.is_dir(), overwrite=overwrite) for g in guides]
+    places = [edited_paths(config, out, g, in_folder=guide.is_dir(), overwrite=overwrite) for g in guides]
     model = config.load()
-    notes = [RANDOM_MODEL] if model.is_random else []
-    if any(kept) and any(path.suffix.lower() in (".jpg", ".jpeg") for paths in places for path in paths):
-        notes.append(NOT_EXACT)
+    notes = first_notes(model, kept, places)
     files: list[dict[str, str | int]] = []
     for file, paths in zip(guides, places, strict=True):
         pictures = yield from repaint(config, model, work_of(file))
@@ -223,15 +188,7 @@ def _notes(config: SdeditConfig, file: Path, pictures: Sequence[Picture]) -> Ite
     """What a person should know of the `pictures` made of one guide."""
     if config.search == "auto":
         yield f"For {file.name} t0 {pictures[0].recipe.settings['t0']:.2f} was found."
-    if withheld := sum(picture.withheld for picture in pictures):
-        yield f"The model's safety checker withheld {withheld} pictures of {file.name}; they are black."
-
-
-def _paths(config: SdeditConfig, out: Path, guide: Path, *, in_folder: bool, overwrite: bool) -> list[Path]:
-    if config.count > 1 and not in_folder:
-        return planned_paths(out, config.seeds, overwrite=overwrite)
-    place = planned_file(out, guide, in_folder=in_folder, overwrite=True)
-    return planned_paths(place, config.seeds, overwrite=overwrite)
+    yield from withheld_notes(file, pictures)
 
 
 def estimate_edit(
