@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scumble.cli.console import give
-from scumble.cli.options import ConfigFile, Json, Output, Overwrite, settings
+from scumble.cli.options import ConfigFile, Json, NoRecipe, Output, Overwrite, settings
 
 __all__ = ["composite"]
 
@@ -31,12 +31,14 @@ def composite(
     config: ConfigFile = None,
     as_json: Json = False,
     overwrite: Overwrite = False,
+    no_recipe: NoRecipe = False,
 ) -> None:
     """Paste a cut-out onto a picture: a guide, and a mask, for `edit sdedit`."""
     from scumble.verbs.composite import CompositeConfig, composite_to
 
     place = None if at is None else at.split(",")
     chosen = settings(CompositeConfig, config, at=place, scale=scale, rotate=rotate)
-    paths = composite_to(chosen, image, patch, output, mask_out=mask_out, overwrite=overwrite)
+    given = {"mask_out": mask_out, "overwrite": overwrite, "with_recipe": not no_recipe}
+    paths = composite_to(chosen, image, patch, output, **given)
     files = [str(path) for path in paths]
     give({"pictures": files}, as_json=as_json, text="\n".join(files))

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from scumble.cli import bench, composite, demo, edit, generate, learn, strokes, toybox
+from scumble.cli import bench, composite, demo, edit, generate, history, learn, redo, strokes, toybox
 from scumble.cli.console import say
 from scumble.core.errors import ScumbleError
 
@@ -21,9 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (demo.demo, generate.generate, strokes.strokes, composite.composite):
+for command in (demo.demo, generate.generate, strokes.strokes, composite.composite, redo.redo):
     app.command()(command)
-for group in (learn.app, edit.app, toybox.app, bench.app):
+for group in (learn.app, edit.app, history.app, toybox.app, bench.app):
     app.add_typer(group)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scumble.cli.console import follow, give
-from scumble.cli.options import ConfigFile, Json, Output, Overwrite, settings
+from scumble.cli.options import ConfigFile, Json, NoRecipe, Output, Overwrite, settings
 
 __all__ = ["strokes"]
 
@@ -23,10 +23,12 @@ def strokes(
     config: ConfigFile = None,
     as_json: Json = False,
     overwrite: Overwrite = False,
+    no_recipe: NoRecipe = False,
 ) -> None:
     """Paint a picture over in broad strokes: a guide for `edit sdedit`."""
     from scumble.verbs.strokes import StrokesConfig, strokes_to
 
     chosen = settings(StrokesConfig, config, colours=colours, kernel=kernel)
-    files = [str(path) for path in follow(strokes_to(chosen, image, output, overwrite=overwrite))]
+    loop = strokes_to(chosen, image, output, overwrite=overwrite, with_recipe=not no_recipe)
+    files = [str(path) for path in follow(loop)]
     give({"pictures": files}, as_json=as_json, text="\n".join(files))

@@ -44,7 +44,7 @@ class Config(BaseModel):
         protected_namespaces=(),
     )
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as problem:

@@ -54,7 +54,8 @@ def save_options(
         info = PngInfo()
         if recipe is not None:
             info.add_itxt("scumble", recipe.to_json())
-            info.add_itxt("parameters", parameters_line(recipe))
+            if recipe.model is not None:
+                info.add_itxt("parameters", parameters_line(recipe))
         if xmp:
             info.add_itxt("XML:com.adobe.xmp", xmp)
         return {"pnginfo": info}
@@ -63,7 +64,9 @@ def save_options(
         exif = Image.Exif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
         details[IMAGE_HISTORY] = recipe.to_json()
-        details[ExifTags.Base.UserComment] = USER_COMMENT_CODE + parameters_line(recipe).encode("utf-16-be")
+        if recipe.model is not None:
+            line = parameters_line(recipe).encode("utf-16-be")
+            details[ExifTags.Base.UserComment] = USER_COMMENT_CODE + line
         options["exif"] = exif
     return options
 

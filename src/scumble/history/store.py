@@ -23,7 +23,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -36,12 +36,13 @@ from scumble.core.errors import InputError, ScumbleError
 from scumble.core.files import explained
 from scumble.history.recipe import Recipe
 
-__all__ = ["LIMIT", "Entry", "Made", "Store", "data_folder", "is_off", "remember", "thumbnail"]
+__all__ = ["LIMIT", "Entry", "Made", "Store", "data_folder", "is_off", "recalled", "remember", "thumbnail"]
 
 log = logging.getLogger("scumble.history")
 
 Result = TypeVar("Result")
 
+NAME = "history.sqlite3"
 VERSION = 1
 """Of the tables; a file with a later one is left alone."""
 LIMIT = 512
@@ -118,6 +119,21 @@ def is_off() -> bool:
     return os.environ.get("SCUMBLE_HISTORY", "").strip().lower() in ("off", "no", "false", "0")
 
 
+@contextmanager
+def recalled() -> Generator[Store | None]:
+    """The user's history to look things up in; None where there is none, or it is off or cannot be read."""
+    if is_off() or not (data_folder() / NAME).is_file():
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(Store.opened())
+        except ScumbleError as problem:
+            _note(f"The history was not looked at: {problem}")
+            store = None
+        yield store
+
+
 def remember(made: Iterable[Made]) -> None:
     """Add outputs to the history, unless that is off.
 
@@ -161,7 +177,7 @@ class Store:
 
         `limit` is its greatest size in bytes. Raises InputError where it cannot be used.
         """
-        path = path or data_folder() / "history.sqlite3"
+        path = path or data_folder() / NAME
         with explained(path, "written"):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Prompts and places are nobody else's: the files that SQLite adds take over this mode.
@@ -208,7 +224,7 @@ class Store:
         with `gone` those whose file is not there any more; returns how many. Files are not touched.
         """
         with self._writing():
-            before = self._count()
+            before = self.count
             if keep is not None:
                 newest = "SELECT id FROM output ORDER BY id DESC LIMIT ?"
                 self._database.execute(f"DELETE FROM output WHERE id NOT IN ({newest})", (keep,))
@@ -219,7 +235,7 @@ class Store:
                 lost = [(number,) for number, place in rows if not Path(place).is_file()]
                 self._database.executemany("DELETE FROM output WHERE id = ?", lost)
             self._sweep()
-            forgotten = before - self._count()
+            forgotten = before - self.count
         self._database.execute("PRAGMA incremental_vacuum").fetchall()
         return forgotten
 
@@ -227,7 +243,7 @@ class Store:
         """Forget the oldest entries until the file is a tenth under its limit; the newest stays."""
         if self.size <= self._limit:
             return
-        while self.size > 0.9 * self._limit and (count := self._count()) > 1:
+        while self.size > 0.9 * self._limit and (count := self.count) > 1:
             oldest = "SELECT id FROM output ORDER BY id LIMIT ?"
             self._database.execute(f"DELETE FROM output WHERE id IN ({oldest})", (max(1, count // 10),))
             self._sweep()
@@ -289,7 +305,9 @@ class Store:
         rows = self._database.execute("SELECT place FROM place WHERE hash = ? ORDER BY place", (digest,))
         return [Path(place) for (place,) in rows.fetchall()]
 
-    def _count(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many entries there are."""
         return self._database.execute("SELECT count(*) FROM output").fetchone()[0]
 
     def _entries(self, which: str, *values: Any) -> list[Entry]:

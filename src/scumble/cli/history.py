@@ -1,0 +1,89 @@
+"""`scumble history`: what was made, from what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scumble.cli import options
+from scumble.cli.console import follow, give, say, size
+from scumble.cli.redo import Inputs, Settings, reference
+
+__all__ = ["app", "branch", "history", "prune", "show", "thumbnails"]
+
+Reference = Annotated[str, typer.Argument(help="A picture made by scumble, or its number in the history.")]
+Count = Annotated[int, typer.Option(min=1, help="How many of the newest.")]
+
+app = typer.Typer(name="history", help="What was made, and from what.", invoke_without_command=True)
+
+
+@app.callback()
+def history(context: typer.Context, count: Count = 20, as_json: options.Json = False) -> None:
+    """List what was made, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    from scumble.verbs.history import facts, line, newest
+
+    entries = newest(count)
+    text = "\n".join(map(line, entries)) or "The history is empty."
+    give({"entries": [facts(entry) for entry in entries]}, as_json=as_json, text=text)
+
+
+@app.command()
+def show(picture: Reference, as_json: options.Json = False) -> None:
+    """Show how a picture was made, what it came from, and what came from it."""
+    from scumble.verbs.history import described, told
+
+    about = described(reference(picture))
+    give(about, as_json=as_json, text=told(about))
+
+
+@app.command()
+def prune(
+    keep: Annotated[int | None, typer.Option(min=0, help="Forget all but so many of the newest.")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="Forget what is older.")] = None,
+    gone: Annotated[bool, typer.Option("--gone", help="Forget what lies no longer where it was.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Forget entries of the history; the pictures stay."""
+    from scumble.verbs.history import forget
+
+    done = forget(keep=keep, days=days, gone=gone)
+    text = f"{done.forgotten} forgotten, {done.left} left in {size(done.bytes)}"
+    give(done.facts(), as_json=as_json, text=text)
+
+
+@app.command()
+def thumbnails(
+    output: options.Output,
+    count: Count = 100,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Draw a sheet of the newest pictures, each over its number."""
+    from scumble.verbs.history import thumbnails_to
+
+    path = thumbnails_to(output, count=count, overwrite=overwrite)
+    give({"picture": str(path)}, as_json=as_json, text=str(path))
+
+
+@app.command()
+def branch(
+    picture: Reference,
+    output: options.Output,
+    at: Annotated[int, typer.Option(help="Number of the ancestor to change; itself, if not an ancestor's.")],
+    changes: Settings = None,
+    inputs: Inputs = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change an ancestor of a picture, and do again all that came after it, into a folder."""
+    from scumble.verbs.history import branch_to
+
+    loop = branch_to(reference(picture), at, output, changes=changes or (), inputs=inputs or ())
+    steps = follow(loop)
+    for step in steps:
+        if step.note:
+            say(step.note)
+    files = [step.file for step in steps]
+    give({"pictures": files}, as_json=as_json, text="\n".join(str(file["path"]) for file in files))

@@ -1,0 +1,209 @@
+"""What was made, from what, and another way from any point of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from scumble.core.errors import InputError
+from scumble.core.events import Loop
+from scumble.core.files import sha256
+from scumble.core.images import grid, save_image
+from scumble.history.embed import read_recipe
+from scumble.history.recipe import Recipe, printable
+from scumble.history.store import SIDE, Entry, Store
+from scumble.verbs.outputs import planned_paths
+from scumble.verbs.redo import Redone, redo_to
+
+__all__ = ["Pruned", "branch_to", "described", "facts", "forget", "line", "newest", "thumbnails_to", "told"]
+
+LABEL = 14
+"""Height of the line under a thumbnail, in pixels."""
+
+
+def newest(count: int = 20) -> list[Entry]:
+    """The newest entries of the history, newest first. Raises InputError where it cannot be used."""
+    with Store.opened() as store:
+        return store.newest(count)
+
+
+def facts(entry: Entry) -> dict[str, Any]:
+    """An entry for programs, without its recipe and thumbnail."""
+    return {
+        "number": entry.number,
+        "made": datetime.fromtimestamp(entry.made).astimezone().isoformat(timespec="seconds"),
+        "path": str(entry.place),
+        "there": entry.is_there,
+        "sha256": entry.hash,
+        "command": entry.recipe.command,
+        "prompt": str(entry.recipe.settings.get("prompt", "")),
+    }
+
+
+def line(entry: Entry) -> str:
+    """An entry on one line, safe to print."""
+    about = facts(entry)
+    gone = "" if about["there"] else "  (gone)"
+    when, prompt = about["made"][:16].replace("T", " "), printable(about["prompt"], 40)
+    path = printable(about["path"], 200)
+    return (
+        f"{entry.number:>6}  {when}  {printable(about['command'], 20):<12}  {path}{gone}  {prompt}".rstrip()
+    )
+
+
+def described(what: Path | int) -> dict[str, Any]:
+    """How a picture was made, its ancestors and what came from it; of a file that the history does not know,
+    its recipe alone. Raises InputError for what is neither in the history nor has a recipe.
+    """
+    with Store.opened() as store:
+        entry = _entry(store, what)
+        if entry is None:
+            assert isinstance(what, Path)
+            return {"recipe": _plain(read_recipe(what)), "ancestors": [], "children": []}
+        return {
+            **facts(entry),
+            "recipe": _plain(entry.recipe),
+            "ancestors": [facts(ancestor) | {"depth": depth} for depth, ancestor in _ancestors(store, entry)],
+            "children": [facts(child) for child in store.children(entry)],
+        }
+
+
+def told(about: dict[str, Any]) -> str:
+    """What `described` gives, for people."""
+    recipe = about["recipe"]
+    rows = [(name, about[name]) for name in ("number", "made", "path") if name in about]
+    rows += [("command", recipe["command"]), ("seed", recipe["seed"]), *recipe["settings"].items()]
+    model = [recipe["model"]] if "model" in recipe else []
+    rows += [(i["role"], f"{i['name']} ({i['hash'][:12]})") for i in [*model, *recipe["ingredients"]]]
+    text = [f"{printable(str(name), 40)}: {printable(str(value), 400)}" for name, value in rows]
+    for title, members in (("made from", about["ancestors"]), ("used in", about["children"])):
+        for member in members:
+            indent = "  " * member.get("depth", 1)
+            text.append(f"{title}: {indent}{member['number']}  {printable(member['path'], 200)}")
+    return "\n".join(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What `forget` left."""
+
+    forgotten: int
+    left: int
+    bytes: int
+
+    def facts(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def forget(*, keep: int | None = None, days: float | None = None, gone: bool = False) -> Pruned:
+    """Forget entries: all but the newest `keep`, those older than `days`, those whose file is `gone`.
+
+    Files are not touched. Raises InputError where none of them is given.
+    """
+    if keep is None and days is None and not gone:
+        raise InputError("Nothing was said to forget.", "Say --keep 1000, --days 90 or --gone.")
+    with Store.opened() as store:
+        before = None if days is None else time.time() - days * 86400
+        forgotten = store.prune(keep=keep, older_than=before, gone=gone)
+        return Pruned(forgotten, store.count, store.size)
+
+
+def thumbnails_to(out: Path, *, count: int = 100, overwrite: bool = False) -> Path:
+    """A sheet of the newest `count` pictures, each over its number, in the file `out`."""
+    [path] = planned_paths(out if out.suffix else out / "history.png", [0], overwrite=overwrite)
+    entries = [entry for entry in newest(count) if entry.thumbnail]
+    if not entries:
+        raise InputError("The history is empty.", "It fills as pictures are made.")
+    save_image(grid([_cell(entry) for entry in entries], background=(255, 255, 255)), path)
+    return path
+
+
+def branch_to(
+    what: Path | int, at: int, out: Path, *, changes: Sequence[str] = (), inputs: Sequence[str] = ()
+) -> Loop[list[Redone]]:
+    """Make entry `at`, an ancestor of the picture `what` or it itself, again with `changes` and `inputs`, and
+    then every step from there to `what` from the new results, into the new folder `out`.
+
+    Every step keeps its own seed and settings. Raises InputError where `at` is no ancestor.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists already.", "Give another folder with -o.")
+    with Store.opened() as store:
+        entry = _entry(store, what)
+        if entry is None:
+            raise InputError(f"{what} is not in the history.", "Only what is there can be branched.")
+        way = _way(store, store.entry(at), entry)
+    done: list[Redone] = []
+    for index, step in enumerate(way):
+        given = (
+            list(inputs) if not index else [_instead(way[index - 1], step, Path(str(done[-1].file["path"])))]
+        )
+        place = out / f"{index + 1}-{step.place.name}"
+        new = yield from redo_to(step.number, place, inputs=given, changes=changes if not index else ())
+        done.append(new)
+    return done
+
+
+# Details
+
+
+def _entry(store: Store, what: Path | int) -> Entry | None:
+    """The entry of that number, or the newest of that file's content."""
+    if isinstance(what, int):
+        return store.entry(what)
+    found = store.made(sha256(what))
+    return found[0] if found else None
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude_none=True)
+
+
+def _ancestors(store: Store, entry: Entry) -> list[tuple[int, Entry]]:
+    """(depth, entry) of all that it came from, each once, nearest first."""
+    seen, found, level, depth = {entry.number}, list[tuple[int, Entry]](), [entry], 0
+    while level:
+        depth += 1
+        above = {parent.number: parent for member in level for parent in store.parents(member)}
+        level = [parent for number, parent in above.items() if number not in seen]
+        seen |= above.keys()
+        found += [(depth, parent) for parent in level]
+    return found
+
+
+def _way(store: Store, start: Entry, end: Entry) -> list[Entry]:
+    """A shortest line of descent from `start` to `end`, both included. Raises InputError if there is none."""
+    ways = [[end]]
+    seen = {end.number}
+    while ways:
+        if fitting := [way for way in ways if way[-1].hash == start.hash]:
+            return [start, *reversed(fitting[0][:-1])]
+        longer = [[*way, parent] for way in ways for parent in store.parents(way[-1])]
+        ways = [way for way in longer if way[-1].number not in seen]
+        seen |= {way[-1].number for way in ways}
+    raise InputError(
+        f"Number {start.number} is no ancestor of number {end.number}.", "`scumble history show` lists them."
+    )
+
+
+def _instead(parent: Entry, child: Entry, new: Path) -> str:
+    """ROLE=FILE that puts the file `new` where `child` had `parent`."""
+    role = next(i.role for i in child.recipe.ingredients if i.hash == parent.hash)
+    return f"{role}={new}"
+
+
+def _cell(entry: Entry) -> Image.Image:
+    cell = Image.new("RGB", (SIDE, SIDE + LABEL), "white")
+    with Image.open(BytesIO(entry.thumbnail), formats=("WEBP",)) as small:
+        cell.paste(small, ((SIDE - small.width) // 2, (SIDE - small.height) // 2))
+    font = ImageFont.load_default(11)
+    where = (SIDE / 2, SIDE + LABEL / 2)
+    ImageDraw.Draw(cell).text(where, str(entry.number), fill=(60, 60, 60), font=font, anchor="mm")
+    return cell

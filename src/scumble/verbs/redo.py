@@ -1,0 +1,353 @@
+"""The same picture again, from the recipe in its file.
+
+A recipe is a stranger's text. It chooses among the verbs below and fills in their settings, which are checked
+like any others. It cannot name a file or a folder to read, nor have anything fetched or unpickled: files come
+from the person or, by their hash, from places that this user's own runs have seen; see `scumble.verbs.find`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from scumble.core.config import Config
+from scumble.core.errors import ConfigError, InputError, ModelError
+from scumble.core.events import Loop, finish
+from scumble.core.files import sha256
+from scumble.core.images import read_image
+from scumble.history.embed import read_recipe
+from scumble.history.recipe import Recipe, library_versions, printable
+from scumble.history.store import Store, recalled
+from scumble.models.load import DTYPES
+from scumble.models.model import Model
+from scumble.verbs import composite, edit_sdedit, generate, strokes
+from scumble.verbs.find import Found, find_files, find_model
+from scumble.verbs.load import ModelConfig
+from scumble.verbs.outputs import Picture, planned_paths, save_pictures, sheet
+
+__all__ = ["VERBS", "Plan", "Redone", "Verb", "plan", "redo", "redo_to"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """How the outputs of one command are made again."""
+
+    config: type[Config]
+    """The settings; those in a recipe are checked by it."""
+    again: Callable[..., Loop[list[Picture]]]
+    """`again(config, model, files)`: every picture of the run. `model` is None unless `config` is a
+    ModelConfig; `files` maps roles to files."""
+    needs: tuple[str, ...] = ()
+    """Roles of the files without which it cannot be."""
+    takes: tuple[str, ...] = ()
+    """Roles of those that may be there."""
+    places: tuple[str, ...] = ()
+    """Settings that name a file, a folder or a model of the hub: never taken from a recipe."""
+
+
+VERBS: dict[str, Verb] = {
+    "generate": Verb(generate.GenerateConfig, generate.again),
+    "edit sdedit": Verb(edit_sdedit.SdeditConfig, edit_sdedit.again, ("guide",), ("original", "mask")),
+    "strokes": Verb(strokes.StrokesConfig, strokes.again, ("image",)),
+    "composite": Verb(composite.CompositeConfig, composite.again, ("image", "patch")),
+    # A verb that writes pictures with recipes has a function `again(config, model, files)` that does its work
+    # and returns its `Picture`s, and a line here: the command as its recipes have it, its Config, that
+    # function, the roles of its ingredients. Settings that say where something lies go into `places`:
+    # "edit words": Verb(words.WordsConfig, words.again, ("image",), ("mask",), places=("clip",)),
+}
+"""Command of a recipe -> how to do it again."""
+
+LOSSLESS = (".png", ".webp")
+ALONE = ("count", "batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be done, with everything found."""
+
+    recipe: Recipe
+    verb: Verb
+    config: Config
+    """Settings of the verb; where its model is, is among them."""
+    found: Found
+    changes: dict[str, Any] = field(default_factory=dict[str, Any])
+    original: Path | None = None
+    """The picture that is made again, where it is there."""
+    anyway: bool = False
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the same pixels are to be expected."""
+        return not self.changes and not self.found.replaced
+
+    def facts(self) -> dict[str, Any]:
+        """What will be done, for a person to read."""
+        hidden = ModelConfig.model_fields.keys() if isinstance(self.config, ModelConfig) else ()
+        settings = self.config.model_dump(mode="json", exclude_none=True)
+        return {
+            "command": self.recipe.command,
+            "made with": f"scumble {printable(self.recipe.scumble, 40)}",
+            **({"model": settings["model"]} if "model" in settings else {}),
+            "files": [f"{role}: {file}" for role, file in self.found.files.items()] + self.found.weights,
+            "settings": {name: value for name, value in settings.items() if name not in hidden},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Redone:
+    """What came of it."""
+
+    file: dict[str, str | int]
+    """Path, seed and SHA-256."""
+    same: bool | None
+    """Whether the pixels are those of the original; None where that cannot be asked."""
+    note: str = ""
+    """What the person should know, in sentences."""
+
+
+def plan(
+    what: Path | int,
+    *,
+    inputs: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    anyway: bool = False,
+    download: bool = False,
+    trust_pickle: bool = False,
+) -> Plan:
+    """Find everything that the picture `what`, a file or a number of the history, was made from.
+
+    `inputs` are `FILE` or `ROLE=FILE`, see `find_files`; `changes` are `NAME=VALUE` for settings. Raises
+    InputError, in one sentence, for a recipe that cannot be followed and, by name, for what is missing.
+    """
+    with recalled() as history:
+        recipe, original = _recipe_of(what, history)
+        verb = _verb(recipe)
+        values, changed = _values(verb, recipe, changes)
+        found = find_files(recipe, inputs, history)
+        if issubclass(verb.config, ModelConfig):
+            if recipe.model is None:
+                raise InputError("The recipe names no model, and its command needs one.")
+            place = find_model(recipe.model, model, history, download=download)
+            values |= {
+                "model": place.name,
+                "offline": place.offline,
+                "weights": tuple(found.weights),
+                "trust_pickle": trust_pickle,
+                # Base and weights are the ones that were together before.
+                "any_base": not anyway and not found.replaced,
+                **_computed(recipe, device, dtype),
+            }
+    return Plan(recipe, verb, _config(verb, values), found, changed, original, anyway)
+
+
+def redo(what: Path | str | int, **options: Any) -> Image.Image:
+    """Make the picture `what`, a file or a number of the history, again; options are those of `plan`.
+
+    >>> cat = scumble.redo("cat.png", changes=["steps=50"])
+    """
+    return finish(_made(plan(Path(what) if isinstance(what, str) else what, **options))).image
+
+
+def redo_to(what: Path | int, out: Path, *, overwrite: bool = False, **options: Any) -> Loop[Redone]:
+    """Make the picture `what` again and write it to `out`; options are those of `plan`.
+
+    The result is compared with the original, pixel by pixel, where nothing was changed and both are lossless.
+    """
+    planned = plan(what, **options)
+    [path] = planned_paths(out if out.suffix else out / "again.png", [0], overwrite=overwrite)
+    picture = yield from _made(planned)
+    before = _pixels(planned, path)
+    edited = any(ingredient.role != "weights" for ingredient in planned.recipe.ingredients)
+    [row] = save_pictures([picture], [path], edited=edited)
+    same = None if before is None else _equal(before, path)
+    return Redone(row, same, " ".join(_notes(planned, picture, same)))
+
+
+def _made(planned: Plan) -> Loop[Picture]:
+    recipe, config = planned.recipe, planned.config
+    model = _loaded(config, planned) if isinstance(config, ModelConfig) else None
+    with _threads(recipe):
+        pictures = yield from planned.verb.again(config, model, planned.found.files)
+    if recipe.output == "grid":
+        return sheet(pictures)
+    seed = getattr(config, "seed", 0) if planned.changes else recipe.seed
+    wanted = [p for p in pictures if p.recipe.output == recipe.output and p.seed == seed]
+    if not wanted:
+        raise InputError(f"The command gives no output {printable(str(recipe.output), 20)!r}.")
+    return wanted[0]
+
+
+def _loaded(config: ModelConfig, planned: Plan) -> Model:
+    wanted = planned.recipe.model
+    assert wanted is not None
+    try:
+        model = config.load()
+    except ModelError as problem:
+        if config.offline and "/" in config.model and not Path(config.model).exists():
+            raise ModelError(problem.message, "Say --download to have it fetched.") from problem
+        raise
+    if model.hash != wanted.hash and not planned.anyway:
+        raise InputError(
+            f"{config.model} is not the model that made it: its hash is {model.hash[:12]}, not"
+            f" {wanted.hash[:12]}.",
+            "Give the right one with --model, or say --anyway.",
+        )
+    return model
+
+
+# Settings
+
+
+def _recipe_of(what: Path | int, history: Store | None) -> tuple[Recipe, Path | None]:
+    """The recipe, and the file of the picture where it is there as it was."""
+    if isinstance(what, Path):
+        return read_recipe(what), what
+    if history is None:
+        raise InputError(f"There is no history to look up {what} in.", "Give the picture's file.")
+    entry = history.entry(what)
+    return entry.recipe, entry.place if entry.is_there and sha256(entry.place) == entry.hash else None
+
+
+def _verb(recipe: Recipe) -> Verb:
+    """How to follow `recipe`. Raises InputError where its command or what goes into it is not known."""
+    if recipe.command not in VERBS:
+        raise InputError(
+            f"Pictures of the command {printable(recipe.command, 60)!r} cannot be made again.",
+            f"Those of {', '.join(VERBS)} can.",
+        )
+    verb = VERBS[recipe.command]
+    roles = [
+        i.role for i in recipe.ingredients if i.role != "weights" or not issubclass(verb.config, ModelConfig)
+    ]
+    for role in roles:
+        if role not in (*verb.needs, *verb.takes) or roles.count(role) > 1:
+            raise InputError(f"The recipe has no use for its ingredient {printable(role, 40)!r}.")
+    if lacking := set(verb.needs) - set(roles):
+        raise InputError(f"The recipe lacks its ingredient {min(lacking)!r}.")
+    return verb
+
+
+def _values(verb: Verb, recipe: Recipe, changes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings for the verb and, of those, what the person changes."""
+    ours = {*ModelConfig.model_fields, *verb.places}
+    if asked := ours & recipe.settings.keys():
+        raise InputError(
+            f"The recipe says itself what {min(asked)!r} should be.",
+            "No recipe of scumble does: do not use it.",
+        )
+    fields, values = verb.config.model_fields, dict(recipe.settings)
+    if "seed" in fields:
+        values["seed"] = recipe.seed
+    changed = dict(_change(verb, text) for text in changes)
+    if recipe.output != "grid" and (several := [name for name in ALONE if name in changed]):
+        raise ConfigError(f"{several[0]} cannot be set here: one picture is made again.")
+    if changed or recipe.batch is None or "count" not in fields:
+        return values | changed, changed
+    first, count = recipe.batch
+    if not first <= recipe.seed < first + count:
+        raise InputError(f"The recipe's seed {recipe.seed} is not in its own batch.")
+    return values | {"seed": first, "count": count, "batch": count}, changed
+
+
+def _change(verb: Verb, text: str) -> tuple[str, Any]:
+    """NAME=VALUE; the value as JSON where the setting is no text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is no setting.", "Write --set steps=50.")
+    if name in ModelConfig.model_fields or name in verb.places:
+        raise ConfigError(f"{name} cannot be set here.", "There are --model, --input, --device and --dtype.")
+    if name not in verb.config.model_fields:
+        raise ConfigError(f"There is no setting {name!r}.", f"There are: {', '.join(_settings(verb))}.")
+    if verb.config.model_fields[name].annotation is str:
+        return name, value
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
+
+
+def _settings(verb: Verb) -> list[str]:
+    """Names of the settings that can be changed."""
+    return [n for n in verb.config.model_fields if n not in ModelConfig.model_fields and n not in verb.places]
+
+
+def _config(verb: Verb, values: dict[str, Any]) -> Config:
+    """The settings, checked. Their checks are written for what people type: whatever they raise over what a
+    stranger wrote is one sentence too.
+    """
+    try:
+        return verb.config.of(values)
+    except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as problem:
+        raise InputError(f"The settings in the recipe cannot be used: {type(problem).__name__}.") from problem
+
+
+# Sameness
+
+
+def _computed(recipe: Recipe, device: str | None, dtype: str | None) -> dict[str, Any]:
+    """Settings of how to compute: as before, where this machine can, unless told otherwise."""
+    machine = recipe.machine
+    kind, before = machine.get("device", "").split(":")[0], machine.get("dtype")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return {
+        "device": device or (kind if there.get(kind) else "auto"),
+        "dtype": dtype or (before if before in DTYPES else "auto"),
+        # Not `compile`: nobody's recipe sets a compiler to work.
+        **{name: True for name in ("low_memory", "channels_last") if name in machine},
+    }
+
+
+@contextmanager
+def _threads(recipe: Recipe) -> Generator[None]:
+    """As many threads as before, if the machine has them: sums are split by their number."""
+    text, before = recipe.machine.get("threads", ""), torch.get_num_threads()
+    wanted = int(text) if re.fullmatch("[0-9]{1,4}", text) else before
+    torch.set_num_threads(wanted if 1 <= wanted <= (os.cpu_count() or 1) else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _pixels(planned: Plan, path: Path) -> np.ndarray[Any, Any] | None:
+    """Those of the original, read before the new file may take its place."""
+    lossless = planned.original is not None and {planned.original.suffix.lower(), path.suffix.lower()} <= {
+        *LOSSLESS
+    }
+    if not lossless or not planned.is_same or planned.original is None:
+        return None
+    return np.asarray(read_image(planned.original, background=None).image)
+
+
+def _equal(before: np.ndarray[Any, Any], path: Path) -> bool:
+    return np.array_equal(before, np.asarray(read_image(path, background=None).image))
+
+
+def _notes(planned: Plan, picture: Picture, same: bool | None) -> list[str]:
+    """What the person should know."""
+    notes = [f"It was made with {text}." for text in planned.found.replaced]
+    if picture.withheld:
+        notes.append("The model's safety checker withheld the picture; it is black.")
+    if same is False:
+        now = picture.recipe.machine or library_versions("cpu", torch.get_num_threads())
+        differing = [
+            f"{name} was {printable(value, 40)} and is {now.get(name, 'not there')}"
+            for name, value in planned.recipe.machine.items()
+            if now.get(name) != value
+        ]
+        reason = f": {'; '.join(differing)}" if differing else ""
+        notes.append(f"The pixels are not the same as before{reason}.")
+    return notes
