@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scumble.cli import options
 from scumble.cli.console import duration, follow, give, say, size
 
-__all__ = ["app", "edit", "sdedit"]
+if TYPE_CHECKING:
+    from scumble.verbs.generate import Saved
+
+__all__ = ["app", "edit", "instruct", "sdedit"]
 
 Original = Annotated[
     Path | None, typer.Option(help="The picture that was painted over; stays where the mask is black.")
@@ -26,12 +29,80 @@ Preset = Annotated[
     str | None, typer.Option(help="fast, strokes, stroke-edit, compositing, released.  [fast]")
 ]
 
-app = typer.Typer(name="edit", help="Edit pictures: by painting.", no_args_is_help=True)
+app = typer.Typer(name="edit", help="Edit pictures: by instruction, by painting.", no_args_is_help=True)
 
 
 @app.callback()
 def edit() -> None:
-    """Edit pictures: by painting."""
+    """Edit pictures: by instruction, by painting."""
+
+
+@app.command()
+def instruct(
+    image: Annotated[Path, typer.Argument(help="The picture, or a folder of pictures.")],
+    instructions: Annotated[
+        list[str], typer.Argument(help="What to do to it; several are done one after the other.")
+    ],
+    output: options.Output,
+    mask: Annotated[
+        Path | None, typer.Option(help="White may change, black stays, grey changes less.  [all]")
+    ] = None,
+    image_scale: Annotated[
+        float | None, typer.Option(help="How closely to keep to the picture; 1 to 2.2 is usual.  [1.5]")
+    ] = None,
+    text_scale: Annotated[
+        float | None, typer.Option(help="How far to follow the words.  [the model's]")
+    ] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Look for the two scales; takes three edits.")] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="One sheet over the two scales.")] = False,
+    before: Annotated[str | None, typer.Option(help="For --auto: what the picture shows.")] = None,
+    after: Annotated[str | None, typer.Option(help="For --auto: what it should show then.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="For --auto: the CLIP that judges.  [fits the model]")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What to lead away from.")] = None,
+    feather: Annotated[int | None, typer.Option(help="Pixels over which the edit fades in.  [0]")] = None,
+    preset: Annotated[str | None, typer.Option(help="fast, paper.  [fast]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME_OR_PATH", help="An editing model.  [toybox-instruct]"),
+    ] = None,
+    weights: options.Weights = None,
+    count: Annotated[int | None, typer.Option(help="How many results of each.  [1]")] = None,
+    seed: options.Seed = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.  [25]")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="dpmpp_2m, euler_ancestral, ddim, ...  [dpmpp_2m]")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures edited at once.  [8]")] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    low_memory: options.LowMemory = None,
+    trust_pickle: options.TrustPickle = None,
+    config: options.ConfigFile = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    no_recipe: options.NoRecipe = False,
+) -> None:
+    """Edit by instruction (InstructPix2Pix): say what to change."""
+    given = dict(locals())
+    from scumble.core.errors import ConfigError
+    from scumble.verbs.edit_instruct import InstructConfig, edit_to, estimate_edit
+
+    chosen = {name: value for name, value in given.items() if name in InstructConfig.model_fields}
+    if auto and sweep:
+        raise ConfigError("--auto and --sweep exclude each other.", "Give one of them.")
+    chosen["weights"] = weights or None
+    chosen["search"] = "auto" if auto else "sweep" if sweep else None
+    settings = options.settings(InstructConfig, config, **chosen)
+    if dry_run:
+        needs = estimate_edit(settings, image, mask=mask)
+        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
+        give(needs.model_dump(), as_json=as_json, text=text)
+        return
+    files = {"image": image, "out": output, "mask": mask}
+    _give(follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe)), as_json)
 
 
 @app.command()
@@ -79,7 +150,10 @@ def sdedit(
         give(needs.model_dump(), as_json=as_json, text=text)
         return
     files = {"guide": guide, "out": output, "original": original, "mask": mask}
-    done = follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe))
+    _give(follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe)), as_json)
+
+
+def _give(done: Saved, as_json: bool) -> None:
     if done.note:
         say(done.note)
     give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))

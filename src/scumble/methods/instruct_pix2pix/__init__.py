@@ -23,6 +23,7 @@ from scumble.methods.instruct_pix2pix.editing import Config as Config
 from scumble.methods.instruct_pix2pix.editing import Request as Request
 from scumble.methods.instruct_pix2pix.editing import edit as edit
 from scumble.methods.instruct_pix2pix.editing import find_scales as find_scales
+from scumble.methods.instruct_pix2pix.editing import refuse_other_models as refuse_other_models
 from scumble.methods.instruct_pix2pix.editing import scales as scales
 from scumble.methods.instruct_pix2pix.learning import LEARNING as LEARNING
 from scumble.methods.instruct_pix2pix.learning import Learning as Learning
