@@ -13,10 +13,12 @@ from torch import Tensor
 from scumble.adapters.attach import attach
 from scumble.adapters.changes import Dense
 from scumble.adapters.dense import dense
+from scumble.adapters.tokens import rare_word, token_ids
 from scumble.core import rng
 from scumble.core.events import finish
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Shot, Subject
+from scumble.datagen.priors import Prior
 from scumble.methods import dreambooth, textual_inversion
 from scumble.models.load import load
 from scumble.models.model import Model
@@ -251,7 +253,7 @@ def test_the_two_terms_have_means_noise_and_times_of_their_own(model: Model) -> 
     """The batch's loss is mean(subject) + weight * mean(class), each from its own draws."""
     pictures = dreambooth.gallery(model, [subject()], size=64, cell=16, mirrored=True)
     latents = encoded(model, [torch.rand(3, 64, 64, generator=rng.generator(4))])
-    kind = dreambooth._Class(latents, "a dog")
+    kind = Prior(latents, ("a dog",))
     told = {(64, 64): PromptCache(model, (64, 64))}
     bucket, own = pictures.draw(model, DB.seed, 0, range(2))
     of_class = draw(model, latents, DB.seed, 0, range(2), "class")
@@ -265,8 +267,8 @@ def test_the_two_terms_have_means_noise_and_times_of_their_own(model: Model) -> 
 
 
 def test_rare_words_are_single_tokens_of_the_models_own(model: Model) -> None:
-    word = dreambooth.rare_word(model)
-    assert len(textual_inversion.token_ids(model, word)[0]) == 1
+    word = rare_word(model)
+    assert len(token_ids(model, word)[0]) == 1
     assert word.isalpha()
     assert len(word) <= 3
 

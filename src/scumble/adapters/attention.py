@@ -20,7 +20,15 @@ from torch import Tensor
 from scumble.core.errors import ModelError
 from scumble.models.model import Model
 
-__all__ = ["Site", "everywhere", "observe", "record", "replace_maps", "sites"]
+__all__ = [
+    "Site",
+    "everywhere",
+    "first_token_stopped",
+    "observe",
+    "record",
+    "replace_maps",
+    "sites",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,26 @@ def replace_maps(
         for site, layer in _some(model, where):
             stack.callback(layer.set_processor, layer.processor)
             cast("Any", layer).set_processor(_Replacing(site, change))
+        yield
+
+
+@contextmanager
+def first_token_stopped(model: Model, chunk: int = 77) -> Generator[None]:
+    """Inside, no gradient flows through the keys and values of the first token of each chunk of a prompt.
+
+    That token is the start marker, the same in every prompt, and what is learnt from it is learnt for all of
+    them (as in Custom Diffusion, Kumari et al. 2022). Outputs stay the same to the bit. Raises ModelError for
+    a denoiser that looks at no prompt.
+    """
+
+    def stop(_layer: Any, _arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        first = torch.arange(output.shape[1], device=output.device) % chunk == 0  # (L,)
+        return torch.where(first[:, None], output.detach(), output)  # (B, L, D)
+
+    with ExitStack() as stack:
+        for _, layer in _some(model, lambda site: site.cross):
+            for projection in (layer.to_k, layer.to_v):
+                stack.callback(cast("Any", projection).register_forward_hook(stop).remove)
         yield
 
 

@@ -42,6 +42,10 @@ class DenseLayers:
         """What is trained, float32, by its name in weights files."""
         return self._parameters
 
+    def before(self, name: str) -> Tensor:
+        """What the parameter `name` was, in its own dtype."""
+        return self._before[name]
+
     def changes(self, dtype: torch.dtype = torch.float32) -> dict[str, Dense]:
         """What was learnt so far, for `Weights`: differences on the CPU, kept in `dtype`."""
         return {

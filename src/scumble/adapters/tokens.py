@@ -15,14 +15,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from scumble.core.errors import PromptError, WeightsError
+from scumble.core.errors import InputError, PromptError, WeightsError
 from scumble.models.model import Model
 
 __all__ = [
     "MAX_WORD",
+    "check_new_word",
     "check_word",
     "meant_twice",
     "new_word",
+    "rare_word",
     "same_vectors",
     "token_ids",
     "words_attached",
@@ -30,6 +32,9 @@ __all__ = [
 
 MAX_WORD = 100
 """The longest word, in characters."""
+
+RAREST = 0.85
+"""Share of a vocabulary, the frequent tokens first, below which no rare token is looked for."""
 
 _SYNTAX = "()[]\\:"
 """What means something in a prompt, and so cannot be in a word."""
@@ -44,6 +49,33 @@ def check_word(word: str) -> str:
             f"Take up to {MAX_WORD} visible characters, none of {_SYNTAX} and no space.",
         )
     return word
+
+
+def check_new_word(model: Model, word: str) -> str:
+    """The word itself, if it can be one and the model does not know it. Raises WeightsError, InputError."""
+    if check_word(word) in model.words or len(token_ids(model, word)[0]) == 1:
+        raise InputError(f"{word!r} is a word that the model knows already.", "Take one like <rex>.")
+    return word
+
+
+def rare_word(model: Model, index: int = 0) -> str:
+    """The `index`-th rare token of the model's first tokenizer: a word of 3 letters or fewer that it knows as
+    one token, among the last tokens of its vocabulary, which are the rarest in what it was built from (Ruiz
+    et al. 2022, section 4.1).
+
+    Raises PromptError where there are not so many.
+    """
+    vocabulary: dict[str, int] = model.tokenizers[0].get_vocab()
+    first = int(RAREST * len(vocabulary))
+    found = [
+        text.removesuffix("</w>")
+        for text, number in sorted(vocabulary.items(), key=lambda item: -item[1])
+        if number >= first and text.endswith("</w>") and 1 < len(text) - 4 <= 3
+    ]
+    found = [t for t in found if t.isascii() and t.isalpha()]
+    if index >= len(found):
+        raise PromptError(f"{model.name} has only {len(found)} rare tokens.", "Name others to start from.")
+    return found[index]
 
 
 def token_ids(model: Model, text: str) -> list[list[int]]:

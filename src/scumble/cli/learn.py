@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from scumble.cli import options
 from scumble.cli.console import duration, follow, give, say, size
 
-__all__ = ["app", "dreambooth", "learn", "textual_inversion"]
+__all__ = ["app", "custom_diffusion", "dreambooth", "learn", "textual_inversion"]
 
 Folder = Annotated[Path | None, typer.Argument(help="A folder with a few pictures of the subject.")]
 Word = Annotated[str | None, typer.Option(help="The word for it in prompts, such as '<rex>'.")]
@@ -23,6 +24,11 @@ Steps = Annotated[int | None, typer.Option(help="Optimiser steps.  [the preset's
 Rate = Annotated[float | None, typer.Option(help="Learning rate.  [the preset's]")]
 BatchSize = Annotated[int | None, typer.Option(help="Pictures in a step.  [the preset's]")]
 Size = Annotated[int | None, typer.Option(help="Pixels, as the side of a square.  [the model's]")]
+
+Seed = Annotated[int | None, typer.Option(help="Of all chance in the learning.  [0]")]
+PriorWeight = Annotated[
+    float | None, typer.Option(help="Weight of what keeps it from forgetting; 0 does without.  [1]")
+]
 
 app = typer.Typer(name="learn", help="Learn a subject from a few pictures.", no_args_is_help=True)
 
@@ -48,7 +54,7 @@ def textual_inversion(
     lr: Rate = None,
     batch: BatchSize = None,
     size: Size = None,
-    seed: options.Seed = None,
+    seed: Seed = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -76,14 +82,12 @@ def dreambooth(
         str | None, typer.Option(help="all, attention, cross-attention, up, low-rank.  [the preset's]")
     ] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of low-rank changes.  [the preset's]")] = None,
-    prior_weight: Annotated[
-        float | None, typer.Option(help="Weight of what the class looks like; 0 does without.  [1]")
-    ] = None,
+    prior_weight: PriorWeight = None,
     steps: Steps = None,
     lr: Rate = None,
     batch: BatchSize = None,
     size: Size = None,
-    seed: options.Seed = None,
+    seed: Seed = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -96,22 +100,63 @@ def dreambooth(
     _learn("dreambooth", dict(locals()))
 
 
+@app.command("custom-diffusion")
+def custom_diffusion(
+    output: options.Output,
+    folder: Folder = None,
+    word: Word = None,
+    noun: Noun = None,
+    subject: Subjects = None,
+    preset: Annotated[
+        str | None, typer.Option(help="default, paper, joint, face, toybox.  [fits the model]")
+    ] = None,
+    train: Annotated[str | None, typer.Option(help="key-value, cross-attention.  [the preset's]")] = None,
+    regularization: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Captioned folder, or index of one, with pictures of other things.  [the model draws them]",
+        ),
+    ] = None,
+    prior_weight: PriorWeight = None,
+    analyse: Annotated[
+        bool, typer.Option("--analyse", help="Measure which layers change most, in the folder OUT, and stop.")
+    ] = False,
+    steps: Steps = None,
+    lr: Rate = None,
+    batch: BatchSize = None,
+    size: Size = None,
+    seed: Seed = None,
+    model: options.Model = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    config: options.ConfigFile = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Tune how the picture reads the prompt, and a word (Kumari et al. 2022): small, quick, several at once.
+
+    Without --word a folder with captions teaches what is new in them.
+    """
+    _learn("custom-diffusion", dict(locals()))
+
+
 def _learn(method: str, given: dict[str, Any]) -> None:
     """Run `method` with the options of its command."""
-    from scumble.core.errors import InputError
     from scumble.verbs.learn import config_for, estimate_learn, learn_to, run_folder
     from scumble.verbs.load import ModelConfig
 
     subjects = [_subject(text) for text in given["subject"] or []]
     if given["folder"] is not None:
         subjects.insert(0, (given["folder"], given["word"] or "", given["noun"] or ""))
-    if any(not word for _, word, _ in subjects):
-        raise InputError("The subject has no word yet.", "Give one: --word '<rex>'.")
     where = {name: given[name] for name in ("model", "device", "dtype") if given[name] is not None}
     on = ModelConfig.of(where)
     common = ("steps", "lr", "batch", "size", "seed")
     own = ("vectors", "initial", "train", "rank", "prior_weight")
     chosen = {name: given.get(name) for name in (*common, *own)}
+    if given.get("regularization"):
+        chosen["regularization"] = str(given["regularization"])
     config = config_for(method, on.model, given["preset"], given["config"], **chosen)
     if given["dry_run"]:
         needs = estimate_learn(config, on)
@@ -119,6 +164,9 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         give(needs.model_dump(), as_json=given["as_json"], text=text)
         return
     out: Path = given["output"]
+    if given.get("analyse"):
+        _analyse(subjects, config, on, given)
+        return
     if any(run_folder(out).glob("checkpoints/*.safetensors")):
         say(f"Going on from {run_folder(out)}.")
     done = follow(learn_to(method, subjects, config, on, out, overwrite=given["overwrite"]))
@@ -131,19 +179,27 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         "steps": done.steps,
         "words": done.words,
     }
-    use = " ".join([*done.words, *(noun for _, _, noun in subjects[:1])])
-    text = (
-        f"{out} ({size(done.bytes)})\nUse it: scumble generate 'a photo of a {use}' --with {out} -o out.png"
-    )
+    shown = f"a photo of a {done.use}" if done.words else done.use
+    text = f"{out} ({size(done.bytes)})\nUse it: scumble generate {quote(shown)} --with {out} -o out.png"
     give(facts, as_json=given["as_json"], text=text)
 
 
+def _analyse(subjects: list[tuple[Path, str, str]], config: Any, on: Any, given: dict[str, Any]) -> None:
+    """Measure how much each layer changes, and say where it is written."""
+    from scumble.verbs.analyse import analyse_to
+
+    done = follow(analyse_to(subjects, config, on, given["output"]))
+    if done.note:
+        say(done.note)
+    give(done.facts, as_json=given["as_json"], text=done.text)
+
+
 def _subject(text: str) -> tuple[Path, str, str]:
-    """FOLDER:WORD:NOUN."""
+    """FOLDER:WORD:NOUN, or FOLDER alone."""
     from scumble.core.errors import InputError
 
     folder, _, rest = text.partition(":<") if ":<" in text else text.partition(":")
     word, _, noun = (f"<{rest}" if ":<" in text else rest).partition(":")
-    if not folder or not word:
+    if not folder:
         raise InputError(f"{text!r} is no FOLDER:WORD:NOUN.", "Write photos/rex:'<rex>':dog.")
     return Path(folder), word, noun

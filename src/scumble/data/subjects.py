@@ -8,6 +8,7 @@ learn).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,7 +24,17 @@ from scumble.core.errors import ImageError, InputError
 from scumble.core.files import read_bytes
 from scumble.core.images import read_image, read_mask, to_unit
 
-__all__ = ["SMALLEST", "SUFFIXES", "Shot", "Subject", "buckets", "cropped", "read_subject"]
+__all__ = [
+    "SMALLEST",
+    "SUFFIXES",
+    "Shot",
+    "Subject",
+    "buckets",
+    "captions_of",
+    "cropped",
+    "read_subject",
+    "worded",
+]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SMALLEST = 32
@@ -72,7 +83,7 @@ def read_subject(folder: Path | str, word: str = "", noun: str = "") -> Subject:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", "Give a folder with a few pictures of the subject.")
-    captions = _captions(folder)
+    captions = captions_of(folder)
     notes: list[str] = []
     shots: list[Shot] = []
     seen: dict[str, str] = {}
@@ -100,8 +111,26 @@ def read_subject(folder: Path | str, word: str = "", noun: str = "") -> Subject:
     return Subject(word, noun, tuple(shots), tuple(notes))
 
 
-def _captions(folder: Path) -> dict[str, str]:
-    """By file name, from `metadata.jsonl` and from text files, which win."""
+def worded(caption: str, named: str, word: str, noun: str) -> str:
+    """A picture's own caption, made to speak of the subject as `named`.
+
+    `named` goes where `{}` is, else where the class noun first stands as a word of its own, else before all.
+    A caption that has the subject's word already, and one of a subject without word, stays as it is.
+    """
+    if "{}" in caption:
+        return caption.replace("{}", named)
+    if not word or word in caption:
+        return caption
+    found = re.search(rf"(?<!\w){re.escape(noun)}(?!\w)", caption) if noun else None
+    if found is None:
+        return f"{named}, {caption}"
+    return caption[: found.start()] + named + caption[found.end() :]
+
+
+def captions_of(folder: Path) -> dict[str, str]:
+    """The captions in a folder of pictures by file name, from `metadata.jsonl` and from text files, which
+    win.
+    """
     found: dict[str, str] = {}
     table = folder / "metadata.jsonl"
     if table.is_file():

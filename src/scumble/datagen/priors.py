@@ -1,13 +1,14 @@
-"""What a class looks like to the frozen model: latents that it draws of the class noun, for prior
-preservation (Ruiz et al. 2022, section 4.2).
+"""What keeps a model from forgetting while it learns: pictures, each with what it is told with. Here are
+those that the frozen model draws of a class noun (Ruiz et al. 2022, section 4.2), and the loss on any such.
 
-They are kept as latents, which is what learning needs, in the user's cache under a name that depends on the
-model, the words and the settings: another learning of a dog on the same model finds them there.
+Drawn ones are kept as latents, which is what learning needs, in the user's cache under a name that depends on
+the model, the words and the settings: another learning of a dog on the same model finds them there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,14 +19,68 @@ from torch import Tensor
 from scumble.core import rng
 from scumble.core.events import Loop, Progress
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
+from scumble.diffusion.parameterisation import Weighting
 from scumble.diffusion.spacing import levels_for
 from scumble.models import toybox
 from scumble.models.model import Model
 from scumble.sampling.guided import guided
 from scumble.sampling.memory import in_batches
 from scumble.sampling.text_to_image import SamplerOptions, sample_latents
+from scumble.training.examples import Latents, Prompts, condition_of, draw, objective
 
-__all__ = ["class_latents"]
+__all__ = ["Prior", "class_latents", "drawn_prior", "prior_objective"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """N pictures of what must not be forgotten, and the caption of each."""
+
+    latents: Latents
+    captions: tuple[str, ...]
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """(h, w) of its latents."""
+        height, width = self.latents.mean.shape[-2:]
+        return int(height), int(width)
+
+
+def drawn_prior(
+    model: Model, prompt: str, count: int, *, side: int, options: SamplerOptions, seed: int = 0
+) -> Loop[Prior]:
+    """`count` pictures of `side` x `side` pixels that `model` draws of `prompt`; see `class_latents`."""
+    x0 = yield from class_latents(model, prompt, count, size=(side, side), options=options, seed=seed)
+    mean = model.unscale(x0)[:, None]  # (N, 1, c, h, w)
+    return Prior(Latents(mean, torch.zeros_like(mean)), (prompt,) * count)
+
+
+def prior_objective(
+    model: Model,
+    priors: Sequence[Prior],
+    *,
+    seed: int,
+    batch: int,
+    step: int,
+    rows: Sequence[int],
+    prompts: Prompts,
+    weighting: Weighting = "none",
+) -> Tensor:
+    """The denoising loss (B,) on what must not be forgotten, for the examples `rows` of a step of `batch`.
+
+    The priors take turns, example by example. Pictures, noise and times are drawn by themselves, whatever is
+    learnt beside them.
+    """
+    total = torch.zeros(len(rows), device=model.device)
+    for i, prior in enumerate(priors):
+        mine = [j for j, row in enumerate(rows) if (step * batch + row) % len(priors) == i]
+        if mine:
+            drawn = draw(model, prior.latents, seed, step, [rows[j] for j in mine], "class")
+            size = (prior.cells[0] * model.downsample, prior.cells[1] * model.downsample)
+            texts = [prior.captions[picture] for picture in drawn.pictures]
+            condition = condition_of(model, texts, size, prompts)
+            found = objective(model, drawn, condition, weighting=weighting)
+            total = total.index_add(0, torch.tensor(mine, device=total.device), found)
+    return total
 
 
 def class_latents(

@@ -3,7 +3,8 @@ Generation", arXiv:2208.12242): fine-tune the denoiser to bind a rare word to a 
 of the class keeps it from forgetting the class.
 
 `loss` is their equation 2 without and `prior_loss` its second term, the class-specific prior preservation;
-both are means of their own, with times and noise of their own. `rare_word` is section 4.1.
+both are means of their own, with times and noise of their own. The rare token, section 4.1, is found by
+`scumble.adapters.tokens.rare_word`.
 
 Where we differ, and why:
 
@@ -23,37 +24,38 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from scumble.adapters.changes import Change
 from scumble.adapters.dense import DenseLayers, dense
 from scumble.adapters.lora import ATTENTION, TEXT_ATTENTION, LowRankLayers, find_layers, low_rank
-from scumble.adapters.tokens import check_word, new_word, words_attached
+from scumble.adapters.tokens import new_word, rare_word, words_attached
 from scumble.adapters.weights import Weights, Word
-from scumble.core import rng
-from scumble.core.errors import InputError, PromptError
+from scumble.core.errors import PromptError
 from scumble.core.events import Loop
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Subject
-from scumble.datagen.priors import class_latents
+from scumble.datagen.priors import Prior, drawn_prior, prior_objective
 from scumble.diffusion.parameterisation import Weighting
-from scumble.models.conditioning import Condition
 from scumble.models.model import Model
 from scumble.sampling.guided import default_guidance
 from scumble.sampling.image_to_image import grid
 from scumble.sampling.text_to_image import SamplerOptions
-from scumble.training.examples import Latents, PromptCache, draw, objective
+from scumble.training.examples import (
+    Prompts,
+    condition_of,
+    gradient_checkpointing,
+    objective,
+    precision,
+    prompt_caches,
+)
 from scumble.training.fit import FitConfig, Fitted, Group, fit
-from scumble.training.subjects import Gallery, gallery
+from scumble.training.subjects import Gallery, check_subjects, gallery, sentences
 
-__all__ = ["PRESETS", "TRAIN", "Config", "learn", "loss", "prior_loss", "rare_word"]
+__all__ = ["PRESETS", "TRAIN", "Config", "learn", "loss", "prior_loss"]
 
 METHOD = "dreambooth"
-RAREST = 0.85
-"""Share of a vocabulary, the frequent tokens first, below which no rare token is looked for."""
-
 TRAIN: dict[str, tuple[str, ...]] = {
     "all": ("unet.*",),
     "attention": ("unet.*attn[12].*",),
@@ -61,6 +63,8 @@ TRAIN: dict[str, tuple[str, ...]] = {
     "up": ("unet.up_blocks.*",),
 }
 """Parameters of each part that can be trained densely."""
+TEXT = ("text_encoder*.encoder.*", "text_encoder*.final_layer_norm.*")
+"""Those of the text encoders: everything but the vocabulary."""
 
 
 class Config(FitConfig):
@@ -88,6 +92,8 @@ class Config(FitConfig):
     """The rare token whose meaning the word takes; empty looks for one in the model's own vocabulary."""
     templates: tuple[str, ...] = ("a photo of a {}",)
     """Sentences that the subject is told with; `{}` is where word and noun go."""
+    captions: bool = True
+    """Use the pictures' own captions where they have any, with the word put before the noun."""
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the class; 0 does without it."""
     prior_count: Annotated[int, Field(ge=1, le=100_000)] = 200
@@ -115,14 +121,6 @@ PRESETS: dict[str, Config] = {
 """Settings by purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Class:
-    """What the frozen model draws of one class."""
-
-    latents: Latents
-    prompt: str
-
-
 def learn(
     model: Model, subjects: Sequence[Subject], config: Config, *, run: RunFolder | None = None
 ) -> Loop[tuple[Weights, Fitted]]:
@@ -134,18 +132,20 @@ def learn(
     _check(model, subjects)
     side = config.size or model.default_size
     pictures = gallery(model, subjects, size=side, cell=grid(model), mirrored=config.mirror)
-    classes: list[_Class] = []
+    classes: list[Prior] = []
     for noun in dict.fromkeys(s.noun for s in subjects) if config.prior_weight else ():
         classes.append((yield from _class(model, noun, side, config)))
     words = {s.word: _identifier(model, config, i) for i, s in enumerate(subjects)}
     with _trained(model, config) as trained, words_attached(model, words):
-        told = _prompts(model, config, pictures.sizes)
+        sizes = {*pictures.sizes, (side, side)}
+        prompts = None if config.text_lr else prompt_caches(model, sizes)
 
         def of(step: int, rows: Sequence[int]) -> Tensor:
-            with _precision(model):
-                total = loss(model, pictures, subjects, config, step, rows, told)
+            with precision(model):
+                total = loss(model, pictures, subjects, config, step, rows, prompts)
                 if classes:
-                    total = total + config.prior_weight * prior_loss(model, classes, config, step, rows, told)
+                    kept = prior_loss(model, classes, config, step, rows, prompts)
+                    total = total + config.prior_weight * kept
             return total
 
         done = yield from fit(trained.groups(config), of, config, run=run)
@@ -162,10 +162,6 @@ def learn(
     return weights, done
 
 
-_Told = Mapping[tuple[int, int], PromptCache] | None
-"""Prompts by the size of the picture, encoded once; None where the text encoders learn too."""
-
-
 def loss(
     model: Model,
     pictures: Gallery,
@@ -173,68 +169,38 @@ def loss(
     config: Config,
     step: int,
     rows: Sequence[int],
-    told: _Told,
+    prompts: Prompts,
 ) -> Tensor:
     """The first term of equation 2 for the examples `rows` of a step: the loss on the subject, (B,)."""
     bucket, drawn = pictures.draw(model, config.seed, step, rows)
-    texts: list[str] = []
-    for picture, seed in zip(drawn.pictures, drawn.seeds, strict=True):
-        subject = subjects[bucket.origins[picture][0]]
-        chance = rng.generator(rng.derive(seed, "sentence"))
-        template = config.templates[int(torch.randint(len(config.templates), (), generator=chance))]
-        texts.append(template.replace("{}", subject.name))
-    condition = _condition(model, texts, bucket.size, told)
+    texts = sentences(subjects, bucket, drawn, config.templates, captions=config.captions)
+    condition = condition_of(model, texts, bucket.size, prompts)
     return objective(model, drawn, condition, weighting=config.weighting)
 
 
 def prior_loss(
-    model: Model, classes: Sequence[_Class], config: Config, step: int, rows: Sequence[int], told: _Told
+    model: Model, classes: Sequence[Prior], config: Config, step: int, rows: Sequence[int], prompts: Prompts
 ) -> Tensor:
     """The second term of equation 2, without its weight: the denoising loss on the class, (B,), its noise and
     times independent of the first's.
     """
-    each: list[Tensor] = []
-    for row in rows:  # classes take turns; a batch of one class runs as one below
-        each.append(torch.tensor((step * config.batch + row) % len(classes)))
-    total = torch.zeros(len(rows), device=model.device)
-    for i, kind in enumerate(classes):
-        mine = [j for j, turn in enumerate(each) if int(turn) == i]
-        if mine:
-            drawn = draw(model, kind.latents, config.seed, step, [rows[j] for j in mine], "class")
-            size = (drawn.x0.shape[-2] * model.downsample, drawn.x0.shape[-1] * model.downsample)
-            condition = _condition(model, [kind.prompt] * len(mine), size, told)
-            found = objective(model, drawn, condition, weighting=config.prior_weighting)
-            total = total.index_add(0, torch.tensor(mine, device=total.device), found)
-    return total
-
-
-def rare_word(model: Model, index: int = 0) -> str:
-    """The `index`-th rare token of the model's first tokenizer: a word of 3 letters or fewer that it knows as
-    one token, among the last tokens of its vocabulary, which are the rarest in what it was built from.
-
-    Raises PromptError where there are not so many.
-    """
-    tokenizer = model.tokenizers[0]
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    first = int(RAREST * len(vocabulary))
-    found = [
-        text.removesuffix("</w>")
-        for text, number in sorted(vocabulary.items(), key=lambda item: -item[1])
-        if number >= first and text.endswith("</w>") and 1 < len(text) - 4 <= 3
-    ]
-    found = [t for t in found if t.isascii() and t.isalpha()]
-    if index >= len(found):
-        raise PromptError(f"{model.name} has only {len(found)} rare tokens.", "Name one with identifier.")
-    return found[index]
+    return prior_objective(
+        model,
+        classes,
+        seed=config.seed,
+        batch=config.batch,
+        step=step,
+        rows=rows,
+        prompts=prompts,
+        weighting=config.prior_weighting,
+    )
 
 
 def _check(model: Model, subjects: Sequence[Subject]) -> None:
-    if not model.text_encoders:
-        raise PromptError(f"{model.name} is a model without words.", "Choose one that reads prompts.")
-    if model.dtype == torch.float16:
-        raise InputError("Learning in float16 overflows.", "Take --dtype bfloat16 or float32.")
+    check_subjects(model, subjects)
     for subject in subjects:
-        check_word(subject.word)
+        if not subject.word:
+            raise PromptError("DreamBooth binds a subject to a word.", "Give one: --word '<rex>'.")
         if not subject.noun:
             raise PromptError(
                 f"{subject.word} has no class noun, and DreamBooth needs one.", "Say what it is: --noun dog."
@@ -247,27 +213,11 @@ def _identifier(model: Model, config: Config, index: int) -> tuple[Tensor, ...]:
     return tuple(v.detach() for v in vectors)
 
 
-def _class(model: Model, noun: str, side: int, config: Config) -> Loop[_Class]:
-    prompt = f"a {noun}"
+def _class(model: Model, noun: str, side: int, config: Config) -> Loop[Prior]:
     options = SamplerOptions(
         sampler="ddim", eta=1.0, steps=config.prior_steps, guidance=default_guidance(model)
     )
-    x0 = yield from class_latents(
-        model, prompt, config.prior_count, size=(side, side), options=options, seed=config.seed
-    )
-    mean = model.unscale(x0)[:, None]  # (N, 1, c, h, w)
-    return _Class(Latents(mean, torch.zeros_like(mean)), prompt)
-
-
-def _prompts(model: Model, config: Config, sizes: Sequence[tuple[int, int]]) -> _Told:
-    if config.text_lr:
-        return None
-    side = config.size or model.default_size
-    return {size: PromptCache(model, size) for size in {*sizes, (side, side)}}
-
-
-def _condition(model: Model, texts: list[str], size: tuple[int, int], told: _Told) -> Condition:
-    return model.prompt(texts, size=size) if told is None else told[size](texts)
+    return drawn_prior(model, f"a {noun}", config.prior_count, side=side, options=options, seed=config.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,15 +252,6 @@ def _trained(model: Model, config: Config) -> Generator[_Trained]:
             return stack.enter_context(learning)
 
         denoiser = part(TRAIN.get(config.train, ()), config.targets)
-        text = part(("text_encoder*",), TEXT_ATTENTION) if config.text_lr else None
-        if config.gradient_checkpointing:
-            model.denoiser.enable_gradient_checkpointing()
-            stack.callback(model.denoiser.disable_gradient_checkpointing)
+        text = part(TEXT, TEXT_ATTENTION) if config.text_lr else None
+        stack.enter_context(gradient_checkpointing(model, config.gradient_checkpointing))
         yield _Trained(denoiser, text)
-
-
-@contextmanager
-def _precision(model: Model) -> Generator[None]:
-    """Networks compute in the model's own dtype although what learns is float32."""
-    with torch.autocast(model.device.type, model.dtype, enabled=model.dtype != torch.float32):
-        yield

@@ -31,19 +31,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from scumble.adapters.lora import ATTENTION, LowRankLayers, find_layers, low_rank
-from scumble.adapters.tokens import check_word, new_word, token_ids, words_attached
+from scumble.adapters.tokens import new_word, words_attached
 from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
-from scumble.core.errors import InputError, PromptError
+from scumble.core.errors import PromptError
 from scumble.core.events import Loop
 from scumble.core.runs import RunFolder
-from scumble.data.subjects import Subject
+from scumble.data.subjects import Subject, worded
 from scumble.data.templates import TEMPLATES, Kind
 from scumble.models.model import Model
 from scumble.sampling.image_to_image import grid
-from scumble.training.examples import Drawn, objective
+from scumble.training.examples import Drawn, gradient_checkpointing, objective
 from scumble.training.fit import FitConfig, Fitted, Group, HeldOut, fit
-from scumble.training.subjects import Bucket, Gallery, gallery
+from scumble.training.subjects import Bucket, Gallery, check_subjects, gallery
 
 __all__ = ["PRESETS", "Config", "learn", "loss"]
 
@@ -144,7 +144,8 @@ def learn(
             lambda: _held_out(model, pictures, words, config), config.stop_every, config.stop_after
         )
     group = Group({name: p for w in words for name, p in w.parameters().items()})
-    done = yield from fit([group], of, config, run=run, held_out=held_out)
+    with gradient_checkpointing(model, config.gradient_checkpointing):
+        done = yield from fit([group], of, config, run=run, held_out=held_out)
     learnt = {w.subject.word: Word(_detached(w.vectors), w.subject.noun) for w in words}
     layers = None
     if config.pivotal:
@@ -199,11 +200,7 @@ def _told(words: Sequence[_Words], origin: tuple[int, int], config: Config, seed
     named = subject.word + (f" {_image_word(subject.word, origin[1])}" if own else "")
     caption = subject.shots[origin[1]].caption
     if config.captions and caption:
-        if "{}" in caption:
-            return caption.replace("{}", named)
-        if subject.noun and subject.noun in caption:
-            return caption.replace(subject.noun, named)
-        return f"{named}, {caption}"
+        return worded(caption, named, subject.word, subject.noun)
     return template.replace("{}", named)
 
 
@@ -213,13 +210,12 @@ def _image_word(word: str, index: int) -> str:
 
 def _words(model: Model, subjects: Sequence[Subject], config: Config) -> list[_Words]:
     """Start vectors of every subject's word, and of its pictures' words."""
-    if not model.text_encoders:
-        raise PromptError(f"{model.name} is a model without words.", "Choose one that reads prompts.")
+    check_subjects(model, subjects)
     made: list[_Words] = []
     for subject in subjects:
-        word, initial = check_word(subject.word), config.initial or subject.noun
-        if word in model.words or len(token_ids(model, word)[0]) == 1:
-            raise InputError(f"{word!r} is a word that the model knows already.", "Take one like <rex>.")
+        initial = config.initial or subject.noun
+        if not subject.word:
+            raise PromptError("Textual Inversion learns a word.", "Give one: --word '<rex>'.")
         if not initial:
             raise PromptError("A word has to start from something.", "Give a class noun, such as dog.")
         vectors = new_word(model, initial, vectors=config.vectors)
@@ -251,7 +247,7 @@ def _held_out(model: Model, pictures: Gallery, words: Sequence[_Words], config: 
     bucket, drawn = pictures.draw(model, seed, 0, range(HELD_OUT))
     # Times spread evenly: most of the chance of a loss is in the time.
     times = (torch.arange(HELD_OUT) + 0.5) * model.schedule.num_train_timesteps / HELD_OUT
-    spread = Drawn(drawn.x0, drawn.eps, times.long(), drawn.pictures, drawn.seeds, drawn.mask)
+    spread = Drawn(drawn.x0, drawn.eps, times.long(), drawn.pictures, drawn.seeds, drawn.mask, drawn.views)
     count = len(words[0].vectors[0])
     return _denoised(model, bucket, spread, words, config, count).mean()
 

@@ -1,13 +1,14 @@
 """What a denoiser is shown while it learns: pictures encoded once, and for each example of each step its own
 noise, time and view, from its own seed.
 
-Letters: N pictures, V views of each (as it is; mirrored), B examples, H W size in pixels, c h w channels and
-size of the latents, T times of the schedule.
+Letters: N pictures, V views of each (as it is and mirrored, or as a method makes them), B examples, H W size
+in pixels, c h w channels and size of the latents, T times of the schedule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,24 @@ from scumble.diffusion.parameterisation import Weighting, loss_weight, target
 from scumble.models.conditioning import Condition
 from scumble.models.model import Model
 
-__all__ = ["Drawn", "Latents", "PromptCache", "draw", "encoded", "objective"]
+__all__ = [
+    "Drawn",
+    "Latents",
+    "PromptCache",
+    "Prompts",
+    "condition_of",
+    "draw",
+    "encoded",
+    "encoded_views",
+    "gradient_checkpointing",
+    "objective",
+    "precision",
+    "prompt_caches",
+]
+
+
+ENCODED_AT_ONCE = 2
+"""Views of a picture that the autoencoder sees at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +72,39 @@ class Drawn:
     """One for each example, for whatever else has to be drawn for it."""
     mask: Tensor | None
     """(B, 1, h, w), or None for ones."""
+    views: list[int]
+    """Which of its picture's views each example is."""
 
 
-@torch.no_grad()
 def encoded(
     model: Model, pixels: Sequence[Tensor], *, masks: Sequence[Tensor] | None = None, mirrored: bool = False
 ) -> Latents:
     """Encode pictures (3, H, W) in [0, 1] of one size, with masks (1, H, W), one at a time."""
+
+    def views(picture: Tensor) -> Tensor:
+        return torch.stack([picture, picture.flip(-1)] if mirrored else [picture])
+
+    looked_at: Sequence[Tensor | None] = [None] * len(pixels) if masks is None else masks
+    pairs = zip(pixels, looked_at, strict=True)
+    return encoded_views(model, ((views(p), None if m is None else views(m)) for p, m in pairs))
+
+
+@torch.no_grad()
+def encoded_views(model: Model, pictures: Iterable[tuple[Tensor, Tensor | None]]) -> Latents:
+    """Encode the views of each picture: (V, 3, H, W) in [0, 1], V and size the same for all, with masks
+    (V, 1, H, W) for all or none. A few at a time, so that the memory needed does not grow with V.
+    """
     means: list[Tensor] = []
     stds: list[Tensor] = []
-    for picture in pixels:
-        views = torch.stack([picture, picture.flip(-1)] if mirrored else [picture])  # (V, 3, H, W)
-        posterior = model.encode(to_model(views))
-        means.append(posterior.mean)
-        stds.append(posterior.std)
-    looked_at = None
-    if masks is not None:
-        views = [torch.stack([m, m.flip(-1)] if mirrored else [m]) for m in masks]
-        looked_at = torch.stack([pooled(view, model.downsample) for view in views]).to(model.device)
-    return Latents(torch.stack(means), torch.stack(stds), looked_at)
+    masks: list[Tensor] = []
+    for views, looked_at in pictures:
+        posteriors = [model.encode(to_model(part)) for part in views.split(ENCODED_AT_ONCE)]
+        means.append(torch.cat([posterior.mean for posterior in posteriors]))
+        stds.append(torch.cat([posterior.std for posterior in posteriors]))
+        if looked_at is not None:
+            masks.append(pooled(looked_at, model.downsample))
+    mask = torch.stack(masks).to(model.device) if masks else None
+    return Latents(torch.stack(means), torch.stack(stds), mask)
 
 
 def draw(model: Model, latents: Latents, seed: int, step: int, rows: Sequence[int], purpose: str) -> Drawn:
@@ -91,7 +123,7 @@ def draw(model: Model, latents: Latents, seed: int, step: int, rows: Sequence[in
     of_latents, eps = (rng.randn(shape, chance, device=device) for _ in range(2))
     x0 = model.scale(latents.mean[picture, view] + latents.std[picture, view] * of_latents)
     mask = None if latents.mask is None else latents.mask[picture, view]
-    return Drawn(x0, eps, t, [pick[0] for pick in picks], seeds, mask)
+    return Drawn(x0, eps, t, [pick[0] for pick in picks], seeds, mask, [pick[1] for pick in picks])
 
 
 class PromptCache:
@@ -108,6 +140,39 @@ class PromptCache:
             fresh = self._model.prompt(new, size=self._size)
             self._known |= {text: fresh.select([i]) for i, text in enumerate(new)}
         return Condition.cat([self._known[text] for text in texts])
+
+
+Prompts = Mapping[tuple[int, int], PromptCache] | None
+"""Caches of prompts by the size of the picture; None where encoding them is part of what learns."""
+
+
+def prompt_caches(model: Model, sizes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], PromptCache]:
+    """A cache for pictures of each size (H, W)."""
+    return {size: PromptCache(model, size) for size in sizes}
+
+
+def condition_of(model: Model, texts: Sequence[str], size: tuple[int, int], prompts: Prompts) -> Condition:
+    """The condition of each text for pictures of `size`: from its cache, or encoded now with gradients."""
+    return model.prompt(texts, size=size) if prompts is None else prompts[size](texts)
+
+
+@contextmanager
+def precision(model: Model) -> Generator[None]:
+    """Inside, networks compute in the model's own dtype although what learns is float32."""
+    with torch.autocast(model.device.type, model.dtype, enabled=model.dtype != torch.float32):
+        yield
+
+
+@contextmanager
+def gradient_checkpointing(model: Model, on: bool) -> Generator[None]:
+    """Inside, if `on`, the denoiser computes its activations twice instead of keeping them."""
+    if on:
+        model.denoiser.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if on:
+            model.denoiser.disable_gradient_checkpointing()
 
 
 def objective(

@@ -4,26 +4,35 @@ that each example is told with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
+from scumble.adapters.tokens import check_new_word
 from scumble.core import rng
-from scumble.data.subjects import Subject, buckets, cropped
+from scumble.core.errors import InputError, PromptError
+from scumble.data.augment import View, prefixed
+from scumble.data.subjects import Shot, Subject, buckets, cropped, worded
 from scumble.models.model import Model
-from scumble.training.examples import Drawn, Latents, draw, encoded
+from scumble.training.examples import Drawn, Latents, draw, encoded, encoded_views
 
-__all__ = ["Bucket", "Gallery", "gallery"]
+__all__ = ["Bucket", "Gallery", "ViewsOf", "check_subjects", "gallery", "sentences"]
+
+ViewsOf = Callable[[Shot, tuple[int, int], tuple[int, int]], list[View]]
+"""The views of a shot at a size (H, W); the last argument says which subject and which of its shots it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Pictures of one size: `latents`, and for each picture which subject and which of its shots it is."""
+    """Pictures of one size: `latents`; for each picture which subject and which of its shots it is; and what
+    is said of each of its views, if anything is.
+    """
 
     size: tuple[int, int]
     latents: Latents
     origins: list[tuple[int, int]]
+    said: list[list[str]] = field(default_factory=list[list[str]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +54,31 @@ class Gallery:
         return bucket, draw(model, bucket.latents, seed, step, rows, "example")
 
 
-def gallery(model: Model, subjects: Sequence[Subject], *, size: int, cell: int, mirrored: bool) -> Gallery:
-    """Encode the pictures of all subjects, each in the bucket nearest to its proportions."""
+def gallery(
+    model: Model,
+    subjects: Sequence[Subject],
+    *,
+    size: int,
+    cell: int,
+    mirrored: bool,
+    views: ViewsOf | None = None,
+) -> Gallery:
+    """Encode the pictures of all subjects, each in the bucket nearest to its proportions.
+
+    Each is seen as it is and, if `mirrored`, mirrored; or in the `views` that a method makes of it.
+    """
     shots = [(s, i, shot) for s, subject in enumerate(subjects) for i, shot in enumerate(subject.shots)]
     found: list[Bucket] = []
     for shape, chosen in buckets([shot for _, _, shot in shots], size, cell).items():
+        origins = [shots[i][:2] for i in chosen]
+        if views is not None:
+            seen = [views(shots[i][2], shape, shots[i][:2]) for i in chosen]
+            stacked = (
+                (torch.stack([v.picture for v in vs]), torch.stack([v.mask for v in vs])) for vs in seen
+            )
+            latents = encoded_views(model, stacked)
+            found.append(Bucket(shape, latents, origins, [[v.said for v in vs] for vs in seen]))
+            continue
         pairs = [cropped(shots[i][2], shape) for i in chosen]
         masked = any(shots[i][2].mask is not None for i in chosen)
         latents = encoded(
@@ -58,5 +87,40 @@ def gallery(model: Model, subjects: Sequence[Subject], *, size: int, cell: int, 
             masks=[mask for _, mask in pairs] if masked else None,
             mirrored=mirrored,
         )
-        found.append(Bucket(shape, latents, [shots[i][:2] for i in chosen]))
+        found.append(Bucket(shape, latents, origins))
     return Gallery(found)
+
+
+def sentences(
+    subjects: Sequence[Subject], bucket: Bucket, drawn: Drawn, templates: Sequence[str], *, captions: bool
+) -> list[str]:
+    """What each example is told with: its picture's own caption where it has one and `captions` are wanted,
+    else a template by chance, from the example's seed, with word and noun in it; and what is said of its
+    view.
+    """
+    told: list[str] = []
+    for picture, view, seed in zip(drawn.pictures, drawn.views, drawn.seeds, strict=True):
+        owner, shot = bucket.origins[picture]
+        subject = subjects[owner]
+        chance = rng.generator(rng.derive(seed, "sentence"))
+        template = templates[int(torch.randint(len(templates), (), generator=chance))]
+        caption = subject.shots[shot].caption
+        if captions and caption:
+            text = worded(caption, subject.name, subject.word, subject.noun)
+        else:
+            text = template.replace("{}", subject.name)
+        told.append(prefixed(bucket.said[picture][view], text) if bucket.said else text)
+    return told
+
+
+def check_subjects(model: Model, subjects: Sequence[Subject]) -> None:
+    """Raise PromptError for a model without words; InputError in float16, for a word that the model knows
+    already, and for one word for two subjects; WeightsError for what can be no word.
+    """
+    if not model.text_encoders:
+        raise PromptError(f"{model.name} is a model without words.", "Choose one that reads prompts.")
+    if model.dtype == torch.float16:
+        raise InputError("Learning in float16 overflows.", "Take --dtype bfloat16 or float32.")
+    words = [check_new_word(model, subject.word) for subject in subjects if subject.word]
+    if twice := {word for word in words if words.count(word) > 1}:
+        raise InputError(f"{min(twice)!r} is to be the word for two subjects.", "Give each its own.")

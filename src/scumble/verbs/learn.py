@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256 as bytes_sha256
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -15,15 +17,25 @@ from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import Loop, finish
 from scumble.core.files import atomic_write, sha256
 from scumble.core.runs import RunFolder
-from scumble.data.subjects import Subject, read_subject
-from scumble.methods import dreambooth, textual_inversion
+from scumble.data.subjects import Shot, Subject, read_subject
+from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.model import Model
 from scumble.sampling import estimate
 from scumble.training.fit import FitConfig, Fitted
 from scumble.verbs.generate import RANDOM_MODEL, Estimate
 from scumble.verbs.load import ModelConfig
 
-__all__ = ["METHODS", "Learnt", "Method", "config_for", "estimate_learn", "learn", "learn_to", "run_folder"]
+__all__ = [
+    "METHODS",
+    "Learnt",
+    "Method",
+    "config_for",
+    "estimate_learn",
+    "for_learning",
+    "learn",
+    "learn_to",
+    "run_folder",
+]
 
 PEOPLE = frozenset({"person", "people", "man", "woman", "boy", "girl", "child", "baby", "face", "portrait"})
 CONSENT = "You are learning a person: do so with their consent, and say that pictures made of them are made."
@@ -44,6 +56,7 @@ class Method(Protocol):
 METHODS: dict[str, Method] = {
     "textual-inversion": cast("Method", textual_inversion),
     "dreambooth": cast("Method", dreambooth),
+    "custom-diffusion": cast("Method", custom_diffusion),
 }
 """The methods that learn, by the names that the command line has for them."""
 
@@ -59,6 +72,8 @@ class Learnt:
     note: str = ""
     """What the person should know, in sentences."""
     words: list[str] = field(default_factory=list[str])
+    use: str = ""
+    """How the first subject is spoken of in a prompt."""
 
 
 def config_for(method: str, model: str, preset: str | None, file: Path | None, **given: Any) -> FitConfig:
@@ -86,12 +101,15 @@ def learn(
 ) -> Weights:
     """Learn subjects, each (folder, word, class noun), by `method`; settings are those of the method.
 
+    `custom-diffusion` learns a concept from captions alone where word and noun are empty.
+
     >>> weights = scumble.learn("textual-inversion", ("photos/rex", "<rex>", "dog"))
     >>> weights.save("rex.safetensors")
     """
     config = config_for(method, model, preset, None, **given)
     read = [read_subject(*subject) for subject in subjects]
-    weights, _ = finish(METHODS[method].learn(ModelConfig(model=model).load(), read, config))
+    on = for_learning(ModelConfig(model=model))
+    weights, _ = finish(METHODS[method].learn(on.load(), read, config))
     return weights
 
 
@@ -117,9 +135,10 @@ def learn_to(
     read = [read_subject(*subject) for subject in subjects]
     notes = [note for subject in read for note in subject.notes]
     notes += [CONSENT] if any(PEOPLE & set(s.noun.lower().split()) for s in read) else []
-    model = on.load()
+    model = for_learning(on).load()
     notes += [RANDOM_MODEL] if model.is_random else []
     run = RunFolder(run_folder(out))
+    _same_inputs(run, method, read, model)
     run.write_config(config.to_toml())
     weights, fitted = yield from METHODS[method].learn(model, read, config, run=run)
     weights.save(out)
@@ -127,7 +146,40 @@ def learn_to(
     notes += fitted.notes
     if fitted.stopped_early:
         notes.append(f"Stopped after {fitted.steps} steps: the held-out loss fell no more.")
-    return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, " ".join(notes), list(weights.words))
+    use = read[0].name or next((shot.caption for shot in read[0].shots if shot.caption), "")
+    note, words = " ".join(notes), list(weights.words)
+    return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, note, words, use)
+
+
+def for_learning(on: ModelConfig) -> ModelConfig:
+    """The same with a dtype to learn in where it was left open: bfloat16 on an accelerator, whose default
+    float16 overflows in gradients.
+    """
+    cpu = on.device == "cpu" or (on.device == "auto" and not torch.accelerator.is_available())
+    return on.replace(dtype="float32" if cpu else "bfloat16") if on.dtype == "auto" else on
+
+
+def _same_inputs(run: RunFolder, method: str, subjects: Sequence[Subject], model: Model) -> None:
+    """Note what a run learns, and on what. Raises InputError if it has begun with something else."""
+    about = {
+        "method": method,
+        "model": model.hash,
+        "subjects": [
+            [s.word, s.noun, [[shot.name, shot.caption, _digest(shot)] for shot in s.shots]] for s in subjects
+        ],
+    }
+    place = run.path / "inputs.json"
+    if place.is_file() and run.latest_checkpoint()[0] and json.loads(place.read_bytes()) != about:
+        raise InputError(
+            f"{run.path} holds a run that learns something else.",
+            "Give another output, or remove that folder.",
+        )
+    atomic_write(place, json.dumps(about, ensure_ascii=False).encode())
+
+
+def _digest(shot: Shot) -> str:
+    mask = b"" if shot.mask is None else shot.mask.numpy().tobytes()
+    return bytes_sha256(shot.image.tobytes() + mask).hexdigest()
 
 
 def run_folder(out: Path) -> Path:
@@ -137,7 +189,7 @@ def run_folder(out: Path) -> Path:
 
 def estimate_learn(config: FitConfig, on: ModelConfig) -> Estimate:
     """What learning will need, by tracing one pass of the denoiser without running it."""
-    model = on.load()
+    model = for_learning(on).load()
     side = getattr(config, "size", None) or model.default_size
     count = config.batch * (2 if getattr(config, "prior_weight", 0.0) else 1)
     shape, time = model.latent_shape(side, side), torch.zeros((), device=model.device)

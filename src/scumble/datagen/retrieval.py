@@ -1,0 +1,182 @@
+"""Regularisation pictures by their captions: from a person's own captioned folder those whose caption is near
+what a subject is told with, in CLIP's space of texts (Kumari et al. 2022, section 3.2: 200 pictures, cosine
+above 0.85). The public service that the paper used is gone, and nobody's folder has to leave their machine.
+
+Captions that are looked for again and again can be put in an index, one `.safetensors` file: the unit vectors
+of all captions, (M, E), and in its metadata the captions and where the pictures are. The search is exact, a
+product of matrices; on request, with the extra `retrieval`, FAISS searches, which is faster among millions.
+
+Letters: M captions, Q queries, E width of CLIP's space.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from scumble.core.errors import InputError, MissingExtraError
+from scumble.core.events import Loop, Progress
+from scumble.core.images import read_image
+from scumble.core.safetensor_files import safetensors_header, save_safetensors
+from scumble.data.subjects import SUFFIXES, Shot, captions_of, cropped
+from scumble.datagen.priors import Prior
+from scumble.models import toybox
+from scumble.models.clip import Clip, load_clip
+from scumble.models.model import Model
+from scumble.training.examples import encoded
+
+__all__ = [
+    "Captions",
+    "captions_in",
+    "clip_for",
+    "nearest",
+    "read_captions",
+    "retrieved_prior",
+    "write_index",
+]
+
+CLIP = "openai/clip-vit-large-patch14"
+"""What compares captions for models that bring no CLIP of their own: the text tower of SD 1.x is from it."""
+AT_ONCE = 64
+LISTS = 10_000
+"""Captions from which FAISS sorts them into lists and looks into the nearest few only: not exact then."""
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Captions:
+    """Captioned pictures: `features` (M, E) of length one, the captions and the files of the pictures."""
+
+    features: Tensor
+    texts: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+def clip_for(model: Model, name: str = "") -> Clip:
+    """CLIP by name, or for none the toybox's own for the toybox and OpenAI's ViT-L/14 for others."""
+    if name:
+        return load_clip(name, device=str(model.device))
+    return load_clip(toybox.clip() if model.name == "toybox" else CLIP, device=str(model.device))
+
+
+def captions_in(folder: Path, clip: Clip) -> Loop[Captions]:
+    """Read and encode the captions of a folder (`metadata.jsonl` or text files, as for subjects).
+
+    Raises InputError where no picture has a caption.
+    """
+    texts = captions_of(folder) if folder.is_dir() else {}
+    files = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in SUFFIXES and p.name in texts]
+    if not files:
+        raise InputError(
+            f"There is no captioned picture in {folder}.",
+            "Captions stand beside the pictures, cat.txt for cat.png, or in metadata.jsonl.",
+        )
+    told = [texts[p.name] for p in files]
+    parts: list[Tensor] = []
+    for start in range(0, len(told), AT_ONCE):
+        with torch.no_grad():
+            parts.append(clip.text_features(told[start : start + AT_ONCE]).cpu())
+        yield Progress(stage="captions", step=min(start + AT_ONCE, len(told)), total=len(told))
+    return Captions(torch.cat(parts), tuple(told), tuple(files))
+
+
+def write_index(captions: Captions, path: Path) -> None:
+    """Write an index for `read_captions`, whole or not at all."""
+    about = {
+        "root": str(captions.files[0].parent.resolve()),
+        "files": [file.name for file in captions.files],
+        "texts": captions.texts,
+    }
+    save_safetensors(path, {"features": captions.features}, {"captions": json.dumps(about)})
+
+
+def read_captions(place: Path, clip: Clip) -> Loop[Captions]:
+    """The captions of a folder, or of an index of one. Raises InputError for what is neither."""
+    if place.suffix != SUFFIX:
+        return (yield from captions_in(place, clip))
+    header = safetensors_header(place)
+    try:
+        about = json.loads(header["__metadata__"]["captions"])
+        root, files, texts = Path(about["root"]), about["files"], about["texts"]
+        features = load_file(place)["features"]
+        sound = len(files) == len(texts) == len(features) and features.ndim == 2
+        names = all(isinstance(f, str) and Path(f).name == f for f in files)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise InputError(f"{place} is no index of captions: {problem}.", "Make it anew.") from None
+    width = clip.text_features(["a"]).shape[1]
+    if not sound or not names or features.shape[1] != width:
+        raise InputError(f"{place} does not fit this CLIP model.", "Make the index anew.")
+    return Captions(features, tuple(map(str, texts)), tuple(root / f for f in files))
+
+
+def nearest(
+    known: Tensor, wanted: Tensor, count: int, least: float, *, faiss: bool = False
+) -> list[tuple[int, float]]:
+    """The rows of `known` (M, E) nearest to any row of `wanted` (Q, E), both of length one, with their
+    cosines: at most `count`, none under `least`, the nearest first and of equals the first.
+
+    With `faiss` by that library. Raises MissingExtraError.
+    """
+    best = _by_faiss(known, wanted, count) if faiss else (known @ wanted.T).amax(dim=1)  # (M,)
+    order = torch.argsort(best, descending=True, stable=True)[:count].tolist()
+    return [(i, float(best[i])) for i in order if float(best[i]) >= least]
+
+
+def retrieved_prior(
+    model: Model,
+    clip: Clip,
+    place: Path,
+    queries: Sequence[str],
+    count: int,
+    least: float,
+    *,
+    side: int,
+    mirrored: bool,
+    faiss: bool = False,
+) -> Loop[tuple[Prior, str]]:
+    """The pictures of `place` whose captions are nearest to `queries`, cut to squares of `side`; and a
+    sentence where they are fewer than `count`. Raises InputError where there is none.
+    """
+    captions = yield from read_captions(place, clip)
+    with torch.no_grad():
+        wanted = clip.text_features(list(dict.fromkeys(queries))).cpu()
+    chosen = nearest(captions.features, wanted, count, least, faiss=faiss)
+    if not chosen:
+        [(_, most)] = nearest(captions.features, wanted, 1, -1.0)
+        raise InputError(
+            f"The nearest caption in {place} is only {most:.2f} like {queries[0][:80]!r}, under {least}.",
+            "Lower the similarity, or let the model draw its own pictures.",
+        )
+    shots = [Shot(captions.files[i].name, read_image(captions.files[i]).image) for i, _ in chosen]
+    latents = encoded(model, [cropped(shot, (side, side))[0] for shot in shots], mirrored=mirrored)
+    note = f"Only {len(chosen)} captions in {place} are near enough." if len(chosen) < count else ""
+    return Prior(latents, tuple(captions.texts[i] for i, _ in chosen)), note
+
+
+def _by_faiss(known: Tensor, wanted: Tensor, count: int) -> Tensor:
+    """The cosine (M,) of each row with the nearest of `wanted`, by FAISS; minus one for what it passed by."""
+    try:
+        faiss: Any = import_module("faiss")
+    except ImportError:
+        raise MissingExtraError("This needs FAISS.", "pip install 'scumble[retrieval]'") from None
+    index: Any = faiss.IndexFlatIP(known.shape[1])
+    if len(known) >= LISTS:
+        lists = int(len(known) ** 0.5)
+        index = faiss.IndexIVFFlat(index, known.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = max(1, lists // 8)
+        index.train(known.numpy())
+    index.add(known.numpy())
+    cosines, rows = index.search(wanted.numpy(), min(count, len(known)))
+    best = torch.full((len(known),), -1.0)
+    for cosine, row in zip(cosines.ravel(), rows.ravel(), strict=True):
+        if row >= 0:
+            best[row] = max(float(best[row]), float(cosine))
+    return best
