@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 from scumble.core.version import VERSION
 
 if TYPE_CHECKING:
+    from scumble.verbs.atlas import atlas as atlas
     from scumble.verbs.composite import composite as composite
     from scumble.verbs.edit_sdedit import edit_sdedit as edit_sdedit
+    from scumble.verbs.edit_text2live import edit_text2live as edit_text2live
+    from scumble.verbs.edit_video import edit_video as edit_video
     from scumble.verbs.generate import generate as generate
     from scumble.verbs.learn import learn as learn
     from scumble.verbs.load import load as load
@@ -26,8 +29,11 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
+    "atlas": "scumble.verbs.atlas",
     "composite": "scumble.verbs.composite",
     "edit_sdedit": "scumble.verbs.edit_sdedit",
+    "edit_text2live": "scumble.verbs.edit_text2live",
+    "edit_video": "scumble.verbs.edit_video",
     "generate": "scumble.verbs.generate",
     "learn": "scumble.verbs.learn",
     "load": "scumble.verbs.load",
@@ -35,7 +41,18 @@ _HOMES = {
 }
 """Public names and the modules that they live in."""
 
-__all__ = ["__version__", "composite", "edit_sdedit", "generate", "learn", "load", "strokes"]
+__all__ = [
+    "__version__",
+    "atlas",
+    "composite",
+    "edit_sdedit",
+    "edit_text2live",
+    "edit_video",
+    "generate",
+    "learn",
+    "load",
+    "strokes",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from scumble.cli import options
 from scumble.cli.console import duration, follow, give, say, size
+from scumble.cli.edit_text2live import text2live
 
 if TYPE_CHECKING:
     from scumble.verbs.generate import Saved
@@ -29,12 +30,17 @@ Preset = Annotated[
     str | None, typer.Option(help="fast, strokes, stroke-edit, compositing, released.  [fast]")
 ]
 
-app = typer.Typer(name="edit", help="Edit pictures: by instruction, by painting.", no_args_is_help=True)
+app = typer.Typer(
+    name="edit", help="Edit pictures: by instruction, by painting, by a layer.", no_args_is_help=True
+)
 
 
 @app.callback()
 def edit() -> None:
-    """Edit pictures: by instruction, by painting."""
+    """Edit pictures: by instruction, by painting, by a layer."""
+
+
+app.command()(text2live)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from scumble.cli import bench, composite, demo, edit, generate, history, learn, redo, strokes, toybox
+from scumble.cli import atlas, bench, composite, demo, edit, generate, history, learn, redo, strokes, toybox
 from scumble.cli.console import say
 from scumble.core.errors import ScumbleError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (demo.demo, generate.generate, strokes.strokes, composite.composite, redo.redo):
+for command in (demo.demo, generate.generate, strokes.strokes, composite.composite, atlas.atlas, redo.redo):
     app.command()(command)
 for group in (learn.app, edit.app, history.app, toybox.app, bench.app):
     app.add_typer(group)

@@ -25,6 +25,9 @@ __all__ = ["FORMAT", "SavedAtlas", "finished", "layer_names", "load_atlas", "sav
 
 FORMAT = "scumble video atlas 1"
 
+MAX_SIDE, MAX_FRAMES = 2**14, 2**17
+"""Of a layout that is read from a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class SavedAtlas:
@@ -80,18 +83,26 @@ def load_atlas(path: Path | str, *, device: str | torch.device = "cpu") -> Saved
         found = f"of the format {header['format'][:40]!r}" if "format" in header else "of another kind"
         raise InputError(f"{path} is no video atlas but {found}.", "Make one with: scumble atlas VIDEO -o A.")
     try:
-        layout = Layout(**json.loads(header["layout"]))
+        layout = _bounded(Layout(**json.loads(header["layout"])))
         found = tuple(Sheet(**sheet) for sheet in json.loads(header["sheets"]))
         scales = tuple(float(scale) for scale in json.loads(header["scales"]))
         about = json.loads(header["about"])
         tensors = load_file(path)
-        atlas = Atlas(layout)
+        with torch.device("meta"):  # so that a header cannot ask for memory that the tensors do not fill
+            atlas = Atlas(layout)
         networks = {n.removeprefix("atlas."): t for n, t in tensors.items() if n.startswith("atlas.")}
-        atlas.load_state_dict(networks)
+        atlas.load_state_dict(networks, assign=True)
         pictures = tuple(tensors[f"sheet.{k}"] for k in range(layout.layers))
         if len(found) != layout.layers or len(scales) != layout.layers:
             raise ValueError(f"it has {len(found)} sheets for {layout.layers} layers")
     except (KeyError, TypeError, ValueError, RuntimeError) as problem:
         reason = str(problem).splitlines()[0][:120]
         raise InputError(f"{path} is not a sound atlas: {reason}.", "Make it again.") from problem
-    return SavedAtlas(atlas.to(device).eval(), found, pictures, scales, about)
+    return SavedAtlas(atlas.requires_grad_(False).to(device).eval(), found, pictures, scales, about)
+
+
+def _bounded(layout: Layout) -> Layout:
+    """The layout as it was read, if it can be that of a video at all. Raises ValueError."""
+    if max(layout.height, layout.width) > MAX_SIDE or layout.frames > MAX_FRAMES:
+        raise ValueError(f"it is of {layout.frames} frames of {layout.width} x {layout.height} pixels")
+    return layout

@@ -24,7 +24,7 @@ from scumble.models.folder import read_tokenizer
 from scumble.models.hub import download, is_hub_id
 from scumble.models.tensors import read_json, read_tensors
 
-__all__ = ["Clip", "Preparation", "known_config", "load_clip", "read_preparation"]
+__all__ = ["Clip", "Preparation", "clip_folder", "known_config", "load_clip", "read_preparation"]
 
 _FILES = (
     "config.json",
@@ -103,11 +103,7 @@ def load_clip(
     offline: bool = False,
 ) -> Clip:
     """Load a CLIP model from a transformers folder or a hub id, frozen and strictly. Raises ModelError."""
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        if not is_hub_id(str(name)):
-            raise ModelError(f"There is no CLIP model {str(name)!r}.", "Give a folder or a hub id.")
-        folder = download(str(name), revision=revision, offline=offline, patterns=_FILES)
+    folder = clip_folder(name, revision=revision, offline=offline)
     config = read_json(folder / "config.json")
     if config.get("model_type") != "clip":
         raise ModelError(f"{name} is no CLIP model but {config.get('model_type')!r}.")
@@ -118,6 +114,17 @@ def load_clip(
     load_state(network, kept, "CLIP", dtype=dtype, device=device)
     preparation = read_preparation(folder / "preprocessor_config.json")
     return Clip(network.eval(), read_tokenizer(folder), preparation, torch.device(device))
+
+
+def clip_folder(name: str | Path, *, revision: str | None = None, offline: bool = False) -> Path:
+    """The folder of a CLIP model: `name` itself, or where the hub's model of that id was brought to. Raises
+    ModelError."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if not is_hub_id(str(name)):
+        raise ModelError(f"There is no CLIP model {str(name)!r}.", "Give a folder or a hub id.")
+    return download(str(name), revision=revision, offline=offline, patterns=_FILES)
 
 
 def known_config(config: Mapping[str, Any], *, attention: str = "sdpa") -> CLIPConfig:

@@ -52,10 +52,7 @@ def relevancy_map(clip: Clip, picture: Tensor, text: Tensor, *, blocks: int = 1,
     mirrored.
     """
     height, width = picture.shape[-2:]
-    total, count = (
-        torch.zeros(1, 1, height, width, device=picture.device),
-        torch.zeros(1, device=picture.device),
-    )
+    total = torch.zeros(1, 1, height, width, device=picture.device)
     for share in CROPS[:looks]:
         h, w = max(2, round(height * share)), max(2, round(width * share))
         boxes = list(_boxes(height, width, h, w))
@@ -73,12 +70,12 @@ def relevancy_map(clip: Clip, picture: Tensor, text: Tensor, *, blocks: int = 1,
         for (y, x), part in zip(boxes, sized, strict=True):
             layer[0, :, y : y + h, x : x + w] += part
             covered[0, :, y : y + h, x : x + w] += 1
-        total, count = total + layer / covered, count + 1
-    return stretched(total / count)
+        total = total + layer / covered
+    return stretched(total)
 
 
 def stretched(relevancy: Tensor) -> Tensor:
-    """(..., H, W) brought to [0, 1], each from its own least to its own largest value; 0 where these agree."""
+    """(..., H, W) brought to [0, 1], each from its least to its largest value; 0 where these agree."""
     low, high = relevancy.amin((-2, -1), keepdim=True), relevancy.amax((-2, -1), keepdim=True)
     return (relevancy - low) / (high - low).clamp(min=1e-12)
 

@@ -8,6 +8,7 @@ generator trained on one picture, with nothing but CLIP to please, gives a layer
 | `losses` | every loss as a formula | 3.1, equations 1 to 6 |
 | `texts` | prompts, templates, and what is filled in where a person said less | 3.1 |
 | `image` | the loop for a picture | 3 |
+| `result` | the layer at the picture's own size, and laid over it | 3.1, equation 1 |
 | `video` | the loop for an atlas of a video | 4 |
 
 Where we differ, and why:

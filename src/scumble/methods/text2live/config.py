@@ -74,7 +74,7 @@ class Config(Settings):
     """The whole result is like the prompt."""
     direction: Weight = 1.0
     """The result has moved from the input as the prompt from the region."""
-    screen: Weight = 1.0
+    green: Weight = 1.0
     """The layer alone, over green, is like its text."""
     structure: Weight = 2.0
     """Patches of the result are as like one another as those of the input."""
@@ -101,28 +101,45 @@ class Config(Settings):
     haze: Annotated[float, Field(ge=0, lt=0.5)] = 0.04
     """Opacity that counts as none in the result, and the same below 1 as all."""
 
+    frame_distance: Annotated[int, Field(ge=1)] = 2
+    """Of a video: frames from each of the three that are looked at together to the next."""
+    fill: Share = 1.0
+    """What surrounds a view that was turned or moved: 1 white, 0 black."""
+
 
 _CAPTION = ("{}", "a photo of {}", "a good photo of {}", "a nice photo of {}")
+_TOYBOX = Config(size=128, templates=_CAPTION, screen_templates=("a photo of {} in front of a green screen",))
+_PAPER = Config(
+    steps=1000,
+    patience=0,
+    lr=2.5e-3,
+    size=512,
+    channels=128,
+    views=16,
+    paired=False,
+    bootstrapping_until=1.0,
+    relevancy_looks=1,
+    haze=0.0,
+)
+_VIDEO = {
+    "structure": 3.0,
+    "sparsity": 0.1,
+    "sparsity_l0": 0.005,
+    "bootstrapping": 0.0,
+    "bootstrapping_until": 0.0,
+    "fill": 0.0,
+}
+"""What the paper's code has other for videos than for pictures."""
 
 PRESETS: dict[str, Config] = {
     # A third of the steps, a quarter of the width and of the views: for CPUs.
     "fast": Config(),
-    # The settings that the paper's code has for pictures, but for the optimiser (see the package's docstring).
-    "paper": Config(
-        steps=1000,
-        patience=0,
-        lr=2.5e-3,
-        size=512,
-        channels=128,
-        views=16,
-        paired=False,
-        bootstrapping_until=1.0,
-        relevancy_looks=1,
-        haze=0.0,
-    ),
+    # What the paper's code has for pictures, but for the optimiser (see the docstring of the package).
+    "paper": _PAPER,
     # The toy world's captions know these wordings only, and its pictures are small.
-    "toybox": Config(
-        size=128, templates=_CAPTION, screen_templates=("a photo of {} in front of a green screen",)
-    ),
+    "toybox": _TOYBOX,
+    "video": Config(**_VIDEO, views=2),
+    "paper-video": _PAPER.replace(**_VIDEO, steps=3000, lr_decay=0.999, views=6, size=2000),
+    "toybox-video": _TOYBOX.replace(**_VIDEO, views=2),
 }
 """Settings to start from."""

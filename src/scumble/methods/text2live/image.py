@@ -17,8 +17,7 @@ from torch.nn.functional import interpolate
 from scumble.core import rng
 from scumble.core.errors import NumericError
 from scumble.core.events import Loop, Progress
-from scumble.core.images import from_uint8, from_unit, to_uint8
-from scumble.data.guided import guided_upsample
+from scumble.core.images import from_unit
 from scumble.methods.text2live import losses
 from scumble.methods.text2live.config import Config
 from scumble.methods.text2live.texts import Texts
@@ -28,7 +27,7 @@ from scumble.models.clip_vision import see, view_size
 from scumble.models.edit_layer import EditLayer, scales_for
 from scumble.models.relevancy import relevancy_map, seen_share
 
-__all__ = ["Bank", "Canvas", "Critic", "composed", "edit", "finished", "train"]
+__all__ = ["Bank", "Canvas", "Critic", "edit", "network", "sparsity", "train"]
 
 REPORT = 10
 """Steps between two readings of the losses."""
@@ -68,8 +67,6 @@ class Critic:
     clip: Clip
     bank: Bank
     config: Config
-    fill: float = 1.0
-    """What surrounds a view that was turned or moved: white for pictures, black for videos."""
 
     def __call__(
         self, result: Tensor, green: Tensor, source: Tensor, generator: torch.Generator
@@ -83,12 +80,12 @@ class Critic:
         prompt, region = _drawn(generator, self.bank.prompt, self.bank.region)
         (screen,) = _drawn(generator, self.bank.screen)
 
-        now = {"views": views.of(result, self.fill)}
+        now = {"views": views.of(result, config.fill)}
         then: dict[str, Tensor] = {}
-        if config.screen:
-            now["green"] = screened.of(green, self.fill)
+        if config.green:
+            now["green"] = screened.of(green, config.fill)
         if config.direction:
-            then["views"] = before.of(source, self.fill)
+            then["views"] = before.of(source, config.fill)
         if config.structure:
             now["whole"], then["whole"] = _resized(result, size), _resized(source, size)
         after, tokens = self._seen(now)
@@ -100,8 +97,8 @@ class Critic:
         if config.direction:
             moved = losses.direction(after["views"], earlier["views"], prompt, region)
             parts["direction"] = config.direction * moved
-        if config.screen:
-            parts["screen"] = config.screen * losses.distance(after["green"], screen, kind)
+        if config.green:
+            parts["screen"] = config.green * losses.distance(after["green"], screen, kind)
         if config.structure:
             parts["structure"] = config.structure * losses.structure(tokens["whole"], tokens_before["whole"])
         return parts
@@ -287,35 +284,6 @@ def network(size: tuple[int, int], config: Config, seed: int) -> EditLayer:
         return EditLayer(
             scales=scales_for(*size), channels=config.channels, skip_channels=config.skip_channels
         )
-
-
-# The result
-
-
-def finished(
-    layer: Tensor, worked: Tensor, picture: Tensor, haze: float, mask: Tensor | None = None
-) -> Tensor:
-    """The layer (4, H, W) uint8 of a `picture` (3, H, W) uint8 from one (1, 4, h, w) for `worked` (1, 3, h,
-    w), the same picture at the size it was worked at.
-
-    Opacity up to `haze` counts as none, and from 1 - haze on as all; none outside the `mask` (1, 1, H, W).
-    """
-    large = from_uint8(picture)[None].to(layer)
-    cover = torch.cat([layer[:, :3] * layer[:, 3:], layer[:, 3:]], dim=1)  # which may be interpolated
-    raised = guided_upsample(cover, worked, large)
-    opacity = raised[:, 3:]
-    colour = (raised[:, :3] / opacity.clamp(min=1e-4)).clamp(0, 1)
-    opacity = ((opacity - haze) / (1 - 2 * haze)).clamp(0, 1)
-    if mask is not None:
-        opacity = opacity * mask.to(opacity)
-    return to_uint8(torch.cat([colour, opacity], dim=1))[0].cpu()
-
-
-def composed(layer: Tensor, picture: Tensor) -> Tensor:
-    """A layer (4, H, W) laid over a picture (3, H, W) or a colour (3, 1, 1), all uint8, rounded to nearest:
-    the picture's own bits where the opacity is 0, the layer's where it is 255."""
-    colour, opacity = layer[:3].int(), layer[3:].int()
-    return ((opacity * colour + (255 - opacity) * picture.int() + 127) // 255).to(torch.uint8)
 
 
 # Parts

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, mse_loss, normalize
+from torch.nn.functional import mse_loss, normalize
 
 __all__ = [
     "Distance",
@@ -47,10 +47,20 @@ def direction(result: Tensor, source: Tensor, prompt: Tensor, region: Tensor) ->
     """1 - cos(result - source, prompt - region): equation 4, after Gal et al. 2021, "StyleGAN-NADA".
 
     Results and sources (V, E) row by row, prompts and regions (n, E) in the same sentences; the mean over V x
-    n. Where a view has not moved at all the cosine counts as 0.
+    n. A view that has moved by far less than STILL has no direction, and its cosine counts as 0: there the
+    plain one would be that of rounding errors, with slopes without bound.
     """
-    moved, wanted = result - source, prompt - region
-    return (1.0 - cosine_similarity(moved[:, None], wanted[None], dim=-1)).mean()
+    moved, wanted = _headed(result - source), _headed(prompt - region)
+    return (1.0 - moved @ wanted.T).mean()
+
+
+STILL = 1e-3
+"""Length of a move of features of length one that is hardly any."""
+
+
+def _headed(moves: Tensor) -> Tensor:
+    """Moves (N, E) brought to length one, near ones to less."""
+    return moves / (moves.square().sum(-1, keepdim=True) + STILL**2).sqrt()
 
 
 def self_similarity(tokens: Tensor) -> Tensor:

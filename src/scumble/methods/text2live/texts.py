@@ -29,43 +29,15 @@ TEMPLATES = (
 SCREENS = ("{} over a green screen.", "{} in front of a green screen.")
 
 _ENDS = frozenset(
-    [
-        "on",
-        "in",
-        "at",
-        "under",
-        "over",
-        "above",
-        "below",
-        "near",
-        "behind",
-        "beside",
-        "with",
-        "without",
-        "from",
-        "of",
-        "for",
-        "by",
-        "before",
-        "during",
-        "through",
-        "out",
-        "into",
-        "onto",
-        "up",
-        "down",
-        "around",
-        "along",
-        "and",
-        "while",
-        "wearing",
-        "that",
-        "which",
-        "who",
-    ]
+    word
+    for words in (
+        "on in at under over above below near behind beside with without from of for by before during",
+        "through out into onto up down around along and while wearing that which who",
+    )
+    for word in words.split()
 )
 """Words that end the noun phrase a prompt begins with."""
-_ARTICLES = frozenset({"a", "an", "the", "some", "two", "three"})
+_ARTICLES = ("a", "an", "the", "some", "two", "three")
 _MEDIA = re.compile(
     r"^(an? |the )?([\w-]+ ){0,2}"
     r"(photo|photograph|picture|image|painting|drawing|sketch|render|rendering|watercolou?r) of ",

@@ -33,7 +33,7 @@ AFFINE, PERSPECTIVE, COLOUR, WITHOUT_COLOUR, MIRRORED = 0.8, 0.5, 0.7, 0.15, 0.5
 
 
 def over(layer: Tensor, below: Tensor) -> Tensor:
-    """a C + (1 - a) below, of a layer (B, 4, H, W) over pictures (B, 3, H, W) or one colour (3,): equation 1."""
+    """a C + (1 - a) below, of layers (B, 4, H, W) over pictures (B, 3, H, W) or a colour (3,): equation 1."""
     below = below[:, None, None] if below.ndim == 1 else below
     return below + layer[:, 3:] * (layer[:, :3] - below)
 
