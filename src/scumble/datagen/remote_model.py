@@ -83,6 +83,7 @@ class RemoteModel:
     retried: int = 0
     """How often a question was put again."""
     _failed_in_a_row: int = 0
+    _last: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -98,6 +99,7 @@ class RemoteModel:
             return list(pool.map(self._ask, captions))
 
     def _ask(self, caption: str) -> Answer:
+        self._give_up_on(None)
         for number in range(self.retries + 1):
             try:
                 text = self._said(self._post(self._payload(caption)))
@@ -105,7 +107,8 @@ class RemoteModel:
                 if not failure.again:
                     return Answer(None, failure.reason)
                 if number == self.retries:
-                    return self._gave_nothing(failure)
+                    self._give_up_on(failure)
+                    return Answer(None, "unanswered")
                 with self._lock:
                     self.retried += 1
                 self.sleep(min(MAX_WAIT, max(failure.after, self.pause * 2**number)))
@@ -115,15 +118,16 @@ class RemoteModel:
                 return Answer(text)
         raise AssertionError("unreachable")
 
-    def _gave_nothing(self, failure: _AskError) -> Answer:
+    def _give_up_on(self, failure: _AskError | None) -> None:
+        """Note a caption that got no answer at all; raises ScumbleError when there are too many in a row."""
         with self._lock:
-            self._failed_in_a_row += 1
+            self._failed_in_a_row += failure is not None
+            self._last = failure.reason if failure is not None else self._last
             if self._failed_in_a_row >= IN_A_ROW:
                 raise ScumbleError(
-                    f"{self.address.url} does not answer: {failure.reason}, {IN_A_ROW} questions in a row.",
+                    f"{self.address.url} does not answer: {self._last}, {IN_A_ROW} questions in a row.",
                     "Start the server, or wait; the same command then goes on with the answers so far.",
                 )
-        return Answer(None, "unanswered")
 
     # One try
 
@@ -153,10 +157,12 @@ class RemoteModel:
         connection = kind(cast("str", parts.hostname), parts.port, timeout=self.address.timeout, **extra)
         # A socket's own limit is for one piece; this one is for the whole answer.
         late = threading.Event()
-        alarm = threading.Timer(self.address.timeout, _break, [connection, late])
-        alarm.daemon = True
+        alarm: threading.Timer | None = None
         try:
             connection.connect()
+            # The socket itself, which the connection forgets once the answer has begun.
+            alarm = threading.Timer(self.address.timeout, _break, [connection.sock, late])
+            alarm.daemon = True
             alarm.start()
             place = "/chat/completions" if self.address.form == "chat" else "/completions"
             headers = {"Content-Type": "application/json"}
@@ -168,7 +174,8 @@ class RemoteModel:
         except (OSError, http.client.HTTPException) as problem:
             raise _AskError("it took too long" if late.is_set() else _said_plainly(problem)) from problem
         finally:
-            alarm.cancel()
+            if alarm is not None:
+                alarm.cancel()
             connection.close()
         if late.is_set():
             raise _AskError("it took too long")
@@ -233,11 +240,11 @@ def _is_here(host: str) -> bool:
     return host == "localhost"
 
 
-def _break(connection: http.client.HTTPConnection, late: threading.Event) -> None:
-    """End whatever the connection is doing: a read under way returns."""
+def _break(connected: socket.socket, late: threading.Event) -> None:
+    """End whatever is going on: a read under way returns."""
     late.set()
-    with suppress(OSError, AttributeError):
-        connection.sock.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _seconds(header: str | None) -> float:
