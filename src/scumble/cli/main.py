@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from scumble.cli import atlas, bench, composite, demo, edit, generate, history, learn, redo, strokes, toybox
+from scumble.cli import (
+    atlas,
+    bench,
+    composite,
+    data,
+    demo,
+    edit,
+    generate,
+    history,
+    learn,
+    redo,
+    strokes,
+    toybox,
+)
 from scumble.cli.console import say
 from scumble.core.errors import ScumbleError
 
@@ -23,7 +36,7 @@ app = typer.Typer(
 )
 for command in (demo.demo, generate.generate, strokes.strokes, composite.composite, atlas.atlas, redo.redo):
     app.command()(command)
-for group in (learn.app, edit.app, history.app, toybox.app, bench.app):
+for group in (learn.app, edit.app, data.app, history.app, toybox.app, bench.app):
     app.add_typer(group)
 
 
