@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check fix docs toybox clean
+.PHONY: help demo test check check-scale fix docs toybox clean
 
 help:            ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 demo: $(VENV)/.installed   ## install, then paint with the toybox; the page is out/demo/index.html
 	$(BIN)/scumble demo -o out/demo
@@ -20,6 +20,10 @@ check: $(VENV)/.developer  ## style, types, layers, documentation
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check-scale: $(VENV)/.developer  ## what needs the extra "scale": Ray Data, parquet, WebDataset
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[scale]'
+	$(BIN)/python -m pytest tests/scale/check_scale.py
 
 fix: $(VENV)/.developer    ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

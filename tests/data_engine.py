@@ -60,9 +60,9 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """`python data_engine.py SETTINGS OUT EVENT... -- PICTURE...`: run again and again in a child, which kills
-    itself with SIGKILL at its EVENT-th record of progress, or with half of its PICTURE-th picture written.
-    Prints the number of finished shards after each.
+    """`python data_engine.py SETTINGS OUT EVENT... -- PICTURE...`: run again and again in a child, which
+    kills itself with SIGKILL at its EVENT-th record of progress, or with half of its PICTURE-th picture
+    written. Prints the child's status and the number of finished shards after each.
     """
     import torch
 

@@ -73,8 +73,6 @@ def data_instructions_to(
         raise InputError(f"{out} does not end in .jsonl.", "Edits in words are one such file.")
     require(config.form)
     run = out.with_name(out.name + ".run")
-    atomic_write(run / "config.toml", config.to_toml().encode())
-    atomic_write(run / "README.txt", f"The making of {out.name}: safe to remove.\n".encode())
     words: Counts = Counter()
     triples: list[Triple] = []
     if config.by != "exact":
@@ -83,6 +81,8 @@ def data_instructions_to(
         write_triples(out, triples)
         return Made(out, len(triples), {"text": dict(words)})
     shards, prepare = plan(config, triples)
+    atomic_write(run / "config.toml", config.to_toml().encode())
+    atomic_write(run / "README.txt", f"The making of {out.name}: safe to remove.\n".encode())
     folder = run / "shards"
     if ray:
         gpus = config.device != "cpu" and torch.cuda.is_available()
