@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["TEMPLATES", "Kind"]
+__all__ = ["TEMPLATES", "Kind", "common_captions"]
 
 Kind = Literal["object", "style", "plain"]
 
@@ -38,3 +38,25 @@ TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "plain": ("{}",),
 }
 """For things, for styles, and the word alone; `{}` is where the word goes."""
+
+
+_THINGS = (
+    "dog", "cat", "horse", "bird", "fish", "man", "woman", "child", "car", "boat", "train", "bicycle",
+    "house", "bridge", "tree", "flower", "chair", "table", "lamp", "cup", "book", "clock", "hat", "ball",
+    "cake",
+)  # fmt: skip
+_SAID = (
+    "a photo of a {}",
+    "a {} on the beach",
+    "a {} in the snow at night",
+    "a red {} on a table",
+    "two people and a {} in a city",
+    "a painting of a {}",
+    "a {} in front of mountains",
+    "a small {} in the grass, seen from above",
+)
+
+
+def common_captions() -> list[str]:
+    """Two hundred ordinary captions, always the same: what a merge of subjects has to leave as it is."""
+    return [said.replace("{}", thing) for said in _SAID for thing in _THINGS]

@@ -34,7 +34,7 @@ from torch import Tensor
 from scumble.core.errors import PromptError, WeightsError
 from scumble.models.conditioning import Condition
 
-__all__ = ["MAX_CHUNKS", "Span", "Words", "encode", "parse"]
+__all__ = ["MAX_CHUNKS", "Span", "Words", "encode", "parse", "token_count"]
 
 Words = Mapping[str, Sequence[Tensor]]
 
@@ -138,6 +138,11 @@ def encode(
         embedded.append(hidden)  # (sum of counts, 77, D_i)
         pooled = projected if projected is not None else pooled
     return _assembled(torch.cat(embedded, dim=-1), pooled, counts, rows)
+
+
+def token_count(text: str, tokenizer: Any, words: Words | None = None) -> int:
+    """How many tokens a prompt has, markers left out, learnt words counting their vectors."""
+    return sum(len(chunk.ids) for chunk in _chunks(parse(text), tokenizer, words or {}, 0))
 
 
 def _joined(spans: list[Span]) -> list[Span]:

@@ -27,7 +27,16 @@ from scumble.models.layout import (
 )
 from scumble.models.tensors import read_keys, read_tensors
 
-__all__ = ["PREFIXES", "detect", "original_shapes", "part_table", "prefixes", "read_single_file", "tables"]
+__all__ = [
+    "PREFIXES",
+    "UNET",
+    "detect",
+    "original_shapes",
+    "part_table",
+    "prefixes",
+    "read_single_file",
+    "tables",
+]
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 

@@ -20,7 +20,7 @@ from scumble.models import load as models
 from scumble.models.load import DType
 from scumble.models.model import Model
 
-__all__ = ["ModelConfig", "load"]
+__all__ = ["ModelConfig", "load", "scaled_weights"]
 
 
 class ModelConfig(Config):
@@ -76,7 +76,7 @@ class ModelConfig(Config):
 
         Raises WeightsError, before anything is changed, where one cannot be read or they do not compose.
         """
-        given = [_scaled(text) for text in self.weights]
+        given = [scaled_weights(text) for text in self.weights]
         with attach(model, *((w, scale) for _, w, scale in given), any_base=self.any_base):
             yield tuple(Ingredient.of("weights", path, sha256(path), scale) for path, _, scale in given)
 
@@ -93,8 +93,8 @@ class ModelConfig(Config):
         }
 
 
-def _scaled(text: str) -> tuple[Path, Weights, float]:
-    """FILE or FILE:SCALE."""
+def scaled_weights(text: str) -> tuple[Path, Weights, float]:
+    """FILE or FILE:SCALE, read. Raises WeightsError."""
     path, scale = Path(text), 1.0
     if not path.exists() and (parts := text.rpartition(":"))[0]:
         try:

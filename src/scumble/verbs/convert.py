@@ -1,0 +1,181 @@
+"""Learnt weights from and to the files of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from scumble.adapters.attach import attach
+from scumble.adapters.changes import Change
+from scumble.adapters.formats import a1111, adobe, diffusers, kohya
+from scumble.adapters.formats.content import PICKLES, Content, read_content, write_content
+from scumble.adapters.merge import compress
+from scumble.adapters.weights import Weights, Word
+from scumble.core.errors import ConfigError, InputError, WeightsError
+from scumble.core.files import atomic_folder, sha256
+from scumble.models.model import Model
+from scumble.verbs.load import ModelConfig
+
+__all__ = ["FORMATS", "TARGETS", "Converted", "convert", "convert_to", "format_of", "read_any"]
+
+FORMATS: dict[str, ModuleType] = {"kohya": kohya, "a1111": a1111, "adobe": adobe, "diffusers": diffusers}
+"""The formats of others, in the order in which a file is tried for them."""
+MODEL = "diffusers-model"
+TARGETS = ("a1111", "diffusers", "kohya", "adobe", MODEL, "scumble")
+SUFFIXES = (".safetensors", *PICKLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was written."""
+
+    files: list[dict[str, Any]]
+    """Path, bytes and SHA-256 of each file."""
+    words: list[str]
+
+
+def convert_to(
+    source: Path,
+    to: str,
+    on: ModelConfig,
+    out: Path,
+    *,
+    word: str = "",
+    noun: str = "",
+    share: float | None = None,
+    any_base: bool = False,
+    overwrite: bool = False,
+) -> Converted:
+    """Write the weights of `source`, a file of any format or a folder of such, to `out` in the format `to`.
+
+    A format of several files needs a folder. `share` cuts dense changes to low rank first. Pickles are read
+    and written only if the settings trust them. Raises WeightsError for what the format cannot hold.
+    """
+    if to not in TARGETS:
+        raise ConfigError(f"There is no format {to!r}.", f"Choose one of {', '.join(TARGETS)}.")
+    if out.exists() and not (overwrite and out.is_file()):
+        raise InputError(f"{out} exists already.", "Give another name with -o.")
+    model = on.load()
+    weights = read_any(source, model, word=word, noun=noun, trust_pickle=on.trust_pickle)
+    with attach(model, weights, any_base=any_base):
+        pass  # refuses what does not fit the model
+    if share is not None:
+        weights = compress(weights, share)
+    if to == "scumble":
+        if out.suffix != ".safetensors":
+            raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
+        weights.save(out)
+        written = [out]
+    elif to == MODEL:
+        written = _write_model(model, weights, out, any_base=any_base)
+    else:
+        written = _write(FORMATS[to].write(weights, model), out, trusted=on.trust_pickle)
+    rows = [{"path": str(p), "bytes": p.stat().st_size, "sha256": sha256(p)} for p in written]
+    return Converted(rows, list(weights.words))
+
+
+def convert(
+    source: Path | str, to: str, out: Path | str, *, model: str = "toybox", **given: Any
+) -> list[str]:
+    """Write learnt weights in the format of another program, or read them from it; the paths written.
+
+    >>> scumble.convert("rex.safetensors", "diffusers", "rex-diffusers")
+    """
+    done = convert_to(Path(source), to, ModelConfig(model=model), Path(out), **given)
+    return [str(row["path"]) for row in done.files]
+
+
+def read_any(
+    source: Path, model: Model, *, word: str = "", noun: str = "", trust_pickle: bool = False
+) -> Weights:
+    """Weights from a file of any format, or from all files in a folder together, as learnt on `model`.
+
+    `word` is what a word shall be called, `noun` its class noun. Raises WeightsError.
+    """
+    files = _files(source)
+    words: dict[str, Word] = {}
+    changes: dict[str, Change] = {}
+    for file in files:
+        content = read_content(file, trust_pickle=trust_pickle)
+        if "scumble" in content.metadata:
+            if len(files) > 1:
+                raise WeightsError(f"{source} holds weights of scumble and others.", "Give one file.")
+            return _renamed(Weights.load(file), word, noun)
+        parts = FORMATS[format_of(content, file)].read(content, model, word, file)
+        for text, one in parts.words.items():
+            if text in words:
+                raise WeightsError(f"Two files in {source} hold the word {text!r}.", "Convert one by one.")
+            words[text] = replace(one, noun=noun)
+        changes |= parts.changes
+    return Weights(
+        method="converted", family=model.family, base_hash=model.hash, words=words, changes=changes
+    )
+
+
+def format_of(content: Content, path: Path) -> str:
+    """Which program's format a file is of. Raises WeightsError for none that is known."""
+    for name, module in FORMATS.items():
+        if module.claims(content):
+            return name
+    first = next(iter(content.tensors), "nothing")
+    raise WeightsError(f"{path} holds no learnt weights of a known kind: its first tensor is {first[:80]!r}.")
+
+
+def _files(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    found = sorted(p for p in source.iterdir() if p.suffix in SUFFIXES and p.is_file())
+    # The second text encoder's half of a word is read with the first.
+    halves = {p.with_name(f"{p.stem}_2{p.suffix}") for p in found}
+    files = [p for p in found if p not in halves]
+    if not files:
+        raise InputError(f"There are no weights in {source}.", f"They end in {', '.join(SUFFIXES)}.")
+    return files
+
+
+def _renamed(weights: Weights, word: str, noun: str) -> Weights:
+    """Weights of ours with their one word under another name, or with a noun."""
+    if not word and not noun:
+        return weights
+    if len(weights.words) != 1:
+        raise InputError("Only weights with one word can have it renamed.", "Leave out --word and --noun.")
+    [(text, one)] = weights.words.items()
+    return replace(weights, words={word or text: replace(one, noun=noun or one.noun)})
+
+
+def _write(files: Mapping[str, Mapping[str, Any]], out: Path, *, trusted: bool) -> list[Path]:
+    """`files` as the one file `out`, or in the folder `out`."""
+    if len(files) == 1 and out.suffix in SUFFIXES:
+        [content] = files.values()
+        pickled = out.suffix in PICKLES
+        if pickled and not trusted:
+            raise WeightsError(
+                f"{out} would be a pickle.",
+                "Take .safetensors, or pass --trust-pickle for programs that need one.",
+            )
+        write_content(out, content, pickled=pickled)
+        return [out]
+    if out.suffix in SUFFIXES:
+        raise InputError(f"These weights are {len(files)} files in this format.", "Give a folder with -o.")
+    names: list[str] = []
+    with atomic_folder(out) as folder:
+        for name, content in files.items():
+            pickled = trusted and Path(name).suffix in PICKLES
+            names.append(name if pickled else str(Path(name).with_suffix(".safetensors")))
+            write_content(folder / names[-1], content, pickled=pickled)
+    return [out / name for name in names]
+
+
+def _write_model(model: Model, weights: Weights, out: Path, *, any_base: bool) -> list[Path]:
+    """The whole model with the changes in it, and the words beside it for diffusers' own loader of words."""
+    words: dict[str, Mapping[str, Any]] = diffusers.written_words(weights)
+    with atomic_folder(out) as folder:
+        with attach(model, replace(weights, words={}), any_base=any_base):
+            model.save_folder(folder)
+        for name, content in words.items():
+            write_content(folder / name, content)
+    kept: Sequence[Path] = sorted(out.rglob("*.safetensors"))
+    return list(kept)

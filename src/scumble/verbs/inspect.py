@@ -1,0 +1,112 @@
+"""What is in a file: learnt weights of ours or of others, or a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from scumble.adapters.changes import Dense
+from scumble.adapters.formats.content import Content, read_content
+from scumble.adapters.weights import Weights
+from scumble.core.errors import ModelError, ScumbleError, WeightsError
+from scumble.models.load import find
+from scumble.verbs.convert import format_of
+
+__all__ = ["described", "inspect"]
+
+
+def inspect(path: Path | str, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """What a file of learnt weights holds and how it was made; for a model its family and parts.
+
+    >>> scumble.inspect("rex.safetensors")["words"]
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _model(path, trust_pickle)
+    content = read_content(path, trust_pickle=trust_pickle)
+    if "scumble" in content.metadata:
+        return _ours(path, Weights.load(path))
+    try:
+        kind = format_of(content, path)
+    except WeightsError:
+        try:
+            return _model(path, trust_pickle)
+        except ModelError:
+            pass
+        raise
+    return _theirs(path, content, kind)
+
+
+def described(facts: dict[str, Any]) -> str:
+    """The facts for people, a line each."""
+    lines: list[str] = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"{key}:", *(f"  {name}: {one}" for name, one in value.items())]
+        elif isinstance(value, list):
+            lines += [f"{key}: {', '.join(map(str, value)) or 'none'}"]
+        else:
+            lines += [f"{key}: {value}"]
+    return "\n".join(lines)
+
+
+def _ours(path: Path, weights: Weights) -> dict[str, Any]:
+    dense = {n: c for n, c in weights.changes.items() if isinstance(c, Dense)}
+    low = {n: c for n, c in weights.changes.items() if not isinstance(c, Dense)}
+    ranks = Counter(len(c.a) for c in low.values() if not isinstance(c, Dense))
+    numbers = sum(t.numel() for c in weights.changes.values() for t in c.tensors().values())
+    return {
+        "file": str(path),
+        "kind": "weights of scumble",
+        "bytes": path.stat().st_size,
+        "method": weights.method,
+        "family": weights.family,
+        "base": weights.base_hash,
+        "words": {
+            text: f"{len(word.vectors[0])} vectors of {' and '.join(str(v.shape[1]) for v in word.vectors)}"
+            + (f", a kind of {word.noun}" if word.noun else "")
+            for text, word in weights.words.items()
+        },
+        "changes": {
+            "numbers": numbers,
+            "dense": len(dense),
+            "low-rank": len(low),
+            "ranks": ", ".join(f"{rank} ({count})" for rank, count in sorted(ranks.items())) or "none",
+            "parts": ", ".join(f"{part} ({n})" for part, n in _parts(weights).items()) or "none",
+        },
+        "config": dict(weights.config),
+        "training": {k: v for k, v in weights.training.items() if k != "losses"},
+    }
+
+
+def _parts(weights: Weights) -> Counter[str]:
+    return Counter(name.partition(".")[0] for name in weights.changes)
+
+
+def _theirs(path: Path, content: Content, kind: str) -> dict[str, Any]:
+    shapes = {name: "x".join(map(str, tensor.shape)) for name, tensor in content.tensors.items()}
+    return {
+        "file": str(path),
+        "kind": f"weights in the format of {kind}",
+        "bytes": path.stat().st_size,
+        "numbers": sum(tensor.numel() for tensor in content.tensors.values()),
+        "tensors": dict(list(shapes.items())[:20])
+        | ({"...": f"{len(shapes) - 20} more"} if len(shapes) > 20 else {}),
+        "metadata": {key: value[:200] for key, value in list(content.metadata.items())[:20]},
+    }
+
+
+def _model(path: Path, trust_pickle: bool) -> dict[str, Any]:
+    try:
+        checkpoint = find(path, trust_pickle=trust_pickle)
+    except ScumbleError as problem:
+        raise ModelError(problem.message, problem.remedy) from None
+    return {
+        "file": str(path),
+        "kind": "a model",
+        "pipeline": checkpoint.pipeline,
+        "parts": {part: str(checkpoint.configs[part].get("_class_name")) for part in checkpoint.parts},
+        "scheduler": str(checkpoint.scheduler.get("_class_name")),
+        "use": f"--model {path}",
+    }
