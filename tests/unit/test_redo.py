@@ -21,6 +21,7 @@ from scumble.models.load import load
 from scumble.verbs import redo as redoing
 from scumble.verbs.redo import Redone, plan, redo_to
 from tiny import make, shared
+from tiny_clip import shared_clip
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,14 @@ def made(tmp_path: Path) -> dict[str, Path]:
     run(*edit, "--count", 3, "--sampler", "reverse_sde", "-o", out / "edits.png")
     run(*edit, "--t0", "sweep", "-o", out / "sweep.png")
     run(*edit, "--t0", "auto", "-o", out / "auto.png")
+    tell = ("edit", "instruct", original, "make it red", "--model", shared("ip2p"), "--steps", 2)
+    run(*tell, "--seed", 5, "--count", 2, "--mask", omega, "-o", out / "told.png")
+    small = tmp_path / "small.toml"
+    small.write_text(
+        f"channels = 4\nviews = 2\nrelevancy_looks = 1\nclip = {json.dumps(str(shared_clip()))}\n"
+    )
+    layer = ("edit", "text2live", original, "--prompt", "a red cat", "--config", small)
+    run(*layer, "--steps", 2, "--seed", 3, "-o", out / "layered.png")
     run("strokes", original, "--colours", 3, "-o", out / "strokes.png")
     paste = ("--at", "20,15", "--rotate", 30, "--mask-out", out / "pasted-mask.png")
     run("composite", original, patch, *paste, "-o", out / "pasted.png")
@@ -87,9 +96,16 @@ def made(tmp_path: Path) -> dict[str, Path]:
 
 def test_every_kind_of_output_is_made_again_to_the_bit(tmp_path: Path) -> None:
     outputs = made(tmp_path)
-    assert len(outputs) == 19
+    assert len(outputs) == 26
     assert {read_recipe(path).command for path in outputs.values()} == set(redoing.VERBS)
-    assert {read_recipe(path).output for path in outputs.values()} == {None, "grid", "mask"}
+    assert {read_recipe(path).output for path in outputs.values()} == {
+        None,
+        "grid",
+        "mask",
+        "layer",
+        "opacity",
+        "green",
+    }
     for name, path in outputs.items():
         new = tmp_path / "new" / path.name
         done = again(path, new)
@@ -121,44 +137,50 @@ def test_weights_are_found_and_attached(tmp_path: Path) -> None:
     assert again(tmp_path / "rex.png", tmp_path / "newer.png", inputs=given).same
 
 
+def masked(tmp_path: Path) -> Path:
+    """An edit that three files went into."""
+    guide, original = picture(tmp_path / "guide.png"), picture(tmp_path / "original.png", 1)
+    sources = ("--original", original, "--mask", mask(tmp_path / "mask.png"))
+    run("edit", "sdedit", guide, *TINY, *sources, "-o", tmp_path / "out.png")
+    return tmp_path / "out.png"
+
+
 def test_without_a_history_files_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCUMBLE_HISTORY", "off")
-    outputs = made(tmp_path)
+    path = masked(tmp_path)
     assert not (tmp_path / "data").exists()
-    with pytest.raises(InputError, match="not known where the model sd1 is"):
-        plan(outputs["one"])
-    assert again(outputs["one"], tmp_path / "new.png", model=str(shared("sd1"))).same
     with pytest.raises(
         InputError, match=r"2 files .*: original\.png \(original\), mask\.png \(mask\)\. Give"
     ):
-        plan(outputs["masked"], inputs=[str(tmp_path / "guide.png")])
+        plan(path, inputs=[str(tmp_path / "guide.png")])
     inputs = [str(tmp_path / f"{name}.png") for name in ("mask", "guide", "original")]
-    assert again(outputs["masked"], tmp_path / "m.png", inputs=inputs, model=str(shared("sd1"))).same
+    with pytest.raises(InputError, match="not known where the model sd1 is"):
+        plan(path, inputs=inputs)
+    assert again(path, tmp_path / "new.png", inputs=inputs, model=str(shared("sd1"))).same
     with pytest.raises(InputError, match="no history to look up 1"):
         plan(1)
 
 
 def test_a_file_that_is_another_is_named(tmp_path: Path) -> None:
-    outputs = made(tmp_path)
-    picture(tmp_path / "elsewhere" / "guide.png", 9)
-    other = str(tmp_path / "elsewhere" / "guide.png")
+    path = masked(tmp_path)
+    other = str(picture(tmp_path / "elsewhere" / "guide.png", 9))
     with pytest.raises(
         InputError, match=r"is not the guide\.png \(guide\) that went in: its content is diff"
     ):
-        plan(outputs["edit"], inputs=[other])
+        plan(path, inputs=[other])
     with pytest.raises(InputError, match=r"none of the files that went in\. Wanted: guide\.png \(guide\)"):
-        plan(outputs["edit"], inputs=[str(tmp_path / "patch.png")])
-    with pytest.raises(InputError, match="role 'mask' is missing"):
-        plan(outputs["edit"], inputs=[f"mask={other}"])
+        plan(path, inputs=[str(picture(tmp_path / "stranger.png", 8))])
+    with pytest.raises(InputError, match="role 'patch' is missing"):
+        plan(path, inputs=[f"patch={other}"])
     with pytest.raises(InputError, match="does not exist"):
-        plan(outputs["edit"], inputs=["nowhere.png"])
-    done = again(outputs["edit"], tmp_path / "new.png", inputs=[f"guide={other}"])
+        plan(path, inputs=["nowhere.png"])
+    done = again(path, tmp_path / "new.png", inputs=[f"guide={other}"])
     assert done.same is None
     assert done.note == "It was made with guide.png for guide.png (guide)."
-    assert not same(outputs["edit"], tmp_path / "new.png")
+    assert not same(path, tmp_path / "new.png")
     picture(tmp_path / "guide.png", 9)  # the place in the history holds something else now
     with pytest.raises(InputError, match=r"cannot be found: guide\.png \(guide\)"):
-        plan(outputs["edit"])
+        plan(path)
 
 
 def test_a_missing_file_that_scumble_made_can_be_made_first(tmp_path: Path) -> None:

@@ -78,12 +78,9 @@ def read_recipe(path: Path) -> Recipe:
     when the file is no picture, holds no recipe, or holds one that cannot be used.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on the rest of the metadata
-            if image.format == "PNG":
-                text = image.info.get("scumble")
-            else:
-                text = image.getexif().get_ifd(ExifTags.IFD.Exif).get(IMAGE_HISTORY)
+            text = _text(path)
     except FileNotFoundError as problem:
         raise InputError(f"{path} does not exist.") from problem
     except DECODER_ERRORS as problem:
@@ -95,3 +92,11 @@ def read_recipe(path: Path) -> Recipe:
             f"{path} holds no scumble recipe.", "Only pictures saved by scumble without --no-recipe have one."
         )
     return Recipe.from_json(text[: MAX_JSON + 1])
+
+
+def _text(path: Path) -> object:
+    """What stands where a recipe would, whatever it is."""
+    with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+        if image.format == "PNG":
+            return image.info.get("scumble")
+        return image.getexif().get_ifd(ExifTags.IFD.Exif).get(IMAGE_HISTORY)

@@ -16,7 +16,8 @@ from scumble.models.hub import is_hub_id
 
 __all__ = ["Found", "Place", "find_files", "find_model", "shown"]
 
-TOYBOX = "toybox"
+TOYBOX = ("toybox", "toybox-instruct")
+"""Models that come with the package, by name."""
 WEIGHTS = "weights"
 
 
@@ -142,8 +143,8 @@ def find_model(model: Ingredient, given: str | None, history: Store | None, *, d
     """
     if given is not None:
         return Place(given, offline=False)
-    if model.name == TOYBOX:
-        return Place(TOYBOX)
+    if model.name in TOYBOX and not Path(model.name).exists():
+        return Place(model.name)
     for place in history.places(model.hash) if history else []:
         if place.exists():
             return Place(str(place))

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -24,16 +23,18 @@ from scumble.core.config import Config
 from scumble.core.errors import ConfigError, InputError, ModelError
 from scumble.core.events import Loop, finish
 from scumble.core.files import sha256
+from scumble.core.images import Picture as Pixels
 from scumble.core.images import read_image
 from scumble.history.embed import read_recipe
 from scumble.history.recipe import Recipe, library_versions, printable
 from scumble.history.store import Store, recalled
 from scumble.models.load import DTYPES
 from scumble.models.model import Model
-from scumble.verbs import composite, edit_sdedit, generate, strokes
+from scumble.verbs import composite, edit_instruct, edit_sdedit, edit_text2live, generate, strokes
 from scumble.verbs.find import Found, find_files, find_model
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, planned_paths, save_pictures, sheet
+from scumble.verbs.vision import VisionConfig
 
 __all__ = ["VERBS", "Plan", "Redone", "Verb", "plan", "redo", "redo_to"]
 
@@ -45,8 +46,8 @@ class Verb:
     config: type[Config]
     """The settings; those in a recipe are checked by it."""
     again: Callable[..., Loop[list[Picture]]]
-    """`again(config, model, files)`: every picture of the run. `model` is None unless `config` is a
-    ModelConfig; `files` maps roles to files."""
+    """`again(config, model, files)`: every picture of the run. `model` is the loaded one of a ModelConfig,
+    else None; `files` maps roles to files."""
     needs: tuple[str, ...] = ()
     """Roles of the files without which it cannot be."""
     takes: tuple[str, ...] = ()
@@ -57,16 +58,21 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "generate": Verb(generate.GenerateConfig, generate.again),
+    "edit instruct": Verb(edit_instruct.InstructConfig, edit_instruct.again, ("image",), ("mask",)),
     "edit sdedit": Verb(edit_sdedit.SdeditConfig, edit_sdedit.again, ("guide",), ("original", "mask")),
+    "edit text2live": Verb(edit_text2live.Text2liveConfig, edit_text2live.again, ("image",), ("mask",)),
     "strokes": Verb(strokes.StrokesConfig, strokes.again, ("image",)),
     "composite": Verb(composite.CompositeConfig, composite.again, ("image", "patch")),
     # A verb that writes pictures with recipes has a function `again(config, model, files)` that does its work
     # and returns its `Picture`s, and a line here: the command as its recipes have it, its Config, that
-    # function, the roles of its ingredients. Settings that say where something lies go into `places`:
-    # "edit words": Verb(words.WordsConfig, words.again, ("image",), ("mask",), places=("clip",)),
+    # function, the roles of its ingredients. Settings of its own that say where something lies (not those of
+    # ModelConfig and VisionConfig, which no recipe has) go into `places`:
+    # "edit words": Verb(words.WordsConfig, words.again, ("image",), ("mask",), places=("dictionary",)),
 }
 """Command of a recipe -> how to do it again."""
 
+OURS = (ModelConfig.model_fields.keys() | VisionConfig.model_fields.keys()) - {"seed"}
+"""Settings of where and how to compute, which no recipe has."""
 LOSSLESS = (".png", ".webp")
 ALONE = ("count", "batch")
 
@@ -92,14 +98,13 @@ class Plan:
 
     def facts(self) -> dict[str, Any]:
         """What will be done, for a person to read."""
-        hidden = ModelConfig.model_fields.keys() if isinstance(self.config, ModelConfig) else ()
         settings = self.config.model_dump(mode="json", exclude_none=True)
         return {
             "command": self.recipe.command,
             "made with": f"scumble {printable(self.recipe.scumble, 40)}",
-            **({"model": settings["model"]} if "model" in settings else {}),
+            **{name: settings[name] for name in ("model", "clip") if name in settings},
             "files": [f"{role}: {file}" for role, file in self.found.files.items()] + self.found.weights,
-            "settings": {name: value for name, value in settings.items() if name not in hidden},
+            "settings": {name: value for name, value in settings.items() if name not in OURS},
         }
 
 
@@ -137,12 +142,13 @@ def plan(
         verb = _verb(recipe)
         values, changed = _values(verb, recipe, changes)
         found = find_files(recipe, inputs, history)
-        if issubclass(verb.config, ModelConfig):
+        if issubclass(verb.config, ModelConfig | VisionConfig):
             if recipe.model is None:
                 raise InputError("The recipe names no model, and its command needs one.")
             place = find_model(recipe.model, model, history, download=download)
-            values |= {
+            ours = {
                 "model": place.name,
+                "clip": place.name,
                 "offline": place.offline,
                 "weights": tuple(found.weights),
                 "trust_pickle": trust_pickle,
@@ -150,6 +156,8 @@ def plan(
                 "any_base": not anyway and not found.replaced,
                 **_computed(recipe, device, dtype),
             }
+            where = ModelConfig if issubclass(verb.config, ModelConfig) else VisionConfig
+            values |= {name: value for name, value in ours.items() if name in where.model_fields}
     return Plan(recipe, verb, _config(verb, values), found, changed, original, anyway)
 
 
@@ -169,16 +177,16 @@ def redo_to(what: Path | int, out: Path, *, overwrite: bool = False, **options: 
     planned = plan(what, **options)
     [path] = planned_paths(out if out.suffix else out / "again.png", [0], overwrite=overwrite)
     picture = yield from _made(planned)
-    before = _pixels(planned, path)
+    before = _before(planned, path)
     edited = any(ingredient.role != "weights" for ingredient in planned.recipe.ingredients)
     [row] = save_pictures([picture], [path], edited=edited)
-    same = None if before is None else _equal(before, path)
+    same = None if before is None else read_image(path, background=None) == before
     return Redone(row, same, " ".join(_notes(planned, picture, same)))
 
 
 def _made(planned: Plan) -> Loop[Picture]:
     recipe, config = planned.recipe, planned.config
-    model = _loaded(config, planned) if isinstance(config, ModelConfig) else None
+    model = _loaded(config, planned) if isinstance(config, ModelConfig | VisionConfig) else None
     with _threads(recipe):
         pictures = yield from planned.verb.again(config, model, planned.found.files)
     if recipe.output == "grid":
@@ -190,19 +198,20 @@ def _made(planned: Plan) -> Loop[Picture]:
     return wanted[0]
 
 
-def _loaded(config: ModelConfig, planned: Plan) -> Model:
-    wanted = planned.recipe.model
+def _loaded(config: ModelConfig | VisionConfig, planned: Plan) -> Model | None:
+    """The model, if it is the one of the recipe; None for CLIP, which verbs load themselves."""
+    wanted, name = planned.recipe.model, config.model if isinstance(config, ModelConfig) else config.clip
     assert wanted is not None
     try:
-        model = config.load()
+        model = config.load() if isinstance(config, ModelConfig) else None
+        found = model.hash if model else config.load_clip()[1].hash
     except ModelError as problem:
-        if config.offline and "/" in config.model and not Path(config.model).exists():
+        if config.offline and "/" in name and not Path(name).exists():
             raise ModelError(problem.message, "Say --download to have it fetched.") from problem
         raise
-    if model.hash != wanted.hash and not planned.anyway:
+    if found != wanted.hash and not planned.anyway:
         raise InputError(
-            f"{config.model} is not the model that made it: its hash is {model.hash[:12]}, not"
-            f" {wanted.hash[:12]}.",
+            f"{name} is not the model that made it: its hash is {found[:12]}, not {wanted.hash[:12]}.",
             "Give the right one with --model, or say --anyway.",
         )
     return model
@@ -242,12 +251,9 @@ def _verb(recipe: Recipe) -> Verb:
 
 def _values(verb: Verb, recipe: Recipe, changes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings for the verb and, of those, what the person changes."""
-    ours = {*ModelConfig.model_fields, *verb.places}
-    if asked := ours & recipe.settings.keys():
-        raise InputError(
-            f"The recipe says itself what {min(asked)!r} should be.",
-            "No recipe of scumble does: do not use it.",
-        )
+    if wrong := recipe.settings.keys() - set(_settings(verb)):
+        name = printable(min(wrong), 60)
+        raise InputError(f"The recipe has a setting {name!r}, which no recipe has.", "Do not use it.")
     fields, values = verb.config.model_fields, dict(recipe.settings)
     if "seed" in fields:
         values["seed"] = recipe.seed
@@ -267,7 +273,7 @@ def _change(verb: Verb, text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"{text!r} is no setting.", "Write --set steps=50.")
-    if name in ModelConfig.model_fields or name in verb.places:
+    if name in OURS or name in verb.places:
         raise ConfigError(f"{name} cannot be set here.", "There are --model, --input, --device and --dtype.")
     if name not in verb.config.model_fields:
         raise ConfigError(f"There is no setting {name!r}.", f"There are: {', '.join(_settings(verb))}.")
@@ -280,8 +286,8 @@ def _change(verb: Verb, text: str) -> tuple[str, Any]:
 
 
 def _settings(verb: Verb) -> list[str]:
-    """Names of the settings that can be changed."""
-    return [n for n in verb.config.model_fields if n not in ModelConfig.model_fields and n not in verb.places]
+    """Names of the settings that a recipe may have and a person may change."""
+    return [name for name in verb.config.model_fields if name not in OURS and name not in verb.places]
 
 
 def _config(verb: Verb, values: dict[str, Any]) -> Config:
@@ -322,18 +328,12 @@ def _threads(recipe: Recipe) -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _pixels(planned: Plan, path: Path) -> np.ndarray[Any, Any] | None:
-    """Those of the original, read before the new file may take its place."""
-    lossless = planned.original is not None and {planned.original.suffix.lower(), path.suffix.lower()} <= {
-        *LOSSLESS
-    }
-    if not lossless or not planned.is_same or planned.original is None:
+def _before(planned: Plan, path: Path) -> Pixels | None:
+    """The original, read before the new file may take its place; None where they cannot be the same."""
+    suffixes = {path.suffix.lower(), planned.original.suffix.lower() if planned.original else ""}
+    if planned.original is None or not planned.is_same or not suffixes <= {*LOSSLESS}:
         return None
-    return np.asarray(read_image(planned.original, background=None).image)
-
-
-def _equal(before: np.ndarray[Any, Any], path: Path) -> bool:
-    return np.array_equal(before, np.asarray(read_image(path, background=None).image))
+    return read_image(planned.original, background=None)
 
 
 def _notes(planned: Plan, picture: Picture, same: bool | None) -> list[str]:
