@@ -18,6 +18,7 @@ from scumble.core.version import VERSION
 if TYPE_CHECKING:
     from scumble.verbs.atlas import atlas as atlas
     from scumble.verbs.composite import composite as composite
+    from scumble.verbs.data_instructions import data_instructions as data_instructions
     from scumble.verbs.edit_sdedit import edit_sdedit as edit_sdedit
     from scumble.verbs.edit_text2live import edit_text2live as edit_text2live
     from scumble.verbs.edit_video import edit_video as edit_video
@@ -31,6 +32,7 @@ __version__ = VERSION
 _HOMES = {
     "atlas": "scumble.verbs.atlas",
     "composite": "scumble.verbs.composite",
+    "data_instructions": "scumble.verbs.data_instructions",
     "edit_sdedit": "scumble.verbs.edit_sdedit",
     "edit_text2live": "scumble.verbs.edit_text2live",
     "edit_video": "scumble.verbs.edit_video",
@@ -45,6 +47,7 @@ __all__ = [
     "__version__",
     "atlas",
     "composite",
+    "data_instructions",
     "edit_sdedit",
     "edit_text2live",
     "edit_video",

@@ -12,7 +12,16 @@ import scumble
 
 ROOT = Path(scumble.__file__).parent
 
-PUBLIC = ["__version__", "composite", "edit_sdedit", "generate", "learn", "load", "strokes"]
+PUBLIC = [
+    "__version__",
+    "composite",
+    "data_instructions",
+    "edit_sdedit",
+    "generate",
+    "learn",
+    "load",
+    "strokes",
+]
 """The names of `import scumble`. A change here is a change that users see: it belongs in CHANGELOG too."""
 
 HEAVY = ("torch", "diffusers", "transformers", "pydantic", "numpy", "PIL")
