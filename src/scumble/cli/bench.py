@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,19 +64,61 @@ def toybox(
 @app.command()
 def edits(
     output: Output,
+    copy: Annotated[Path | None, typer.Argument(help="Your copy of the set that --set names.")] = None,
     sdedit: Annotated[bool, typer.Option("--sdedit", help="Measure SDEdit.")] = False,
-    count: Annotated[int | None, typer.Option(min=2, help="Scenes.  [the table's own]")] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            "--set", help="dreambench, customconcept101, instructpix2pix, magicbrush.  [the toybox's]"
+        ),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="On a set: dreambooth, textual-inversion, sdedit, ...")
+    ] = None,
+    model: Model = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Scenes or cases.  [the table's own]")] = None,
+    per_prompt: Annotated[
+        int | None, typer.Option(min=1, help="Pictures of each prompt of a set.  [the protocol's]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of drawing or editing on a set.  [the method's]")
+    ] = None,
+    clip: Annotated[str | None, typer.Option(help="Another CLIP to judge with.  [the protocol's]")] = None,
+    dino: Annotated[str | None, typer.Option(help="Another DINO to judge with.  [the protocol's]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure edits of toybox pictures against the truth; a run that was stopped goes on where it was."""
+    """Measure edits: of toybox pictures against the truth, or on your copy of a published set.
+
+    A run that was stopped goes on where it was.
+    """
+    given = dict(locals())
     from scumble.bench import sdedit as bench
     from scumble.core.errors import InputError
 
+    if published is not None:
+        _on_a_set(given)
+        return
     if not sdedit:
-        raise InputError("No method was named.", "Give --sdedit.")
+        raise InputError("No method was named.", "Give --sdedit, or --set and --method.")
     settings = bench.Settings() if count is None else bench.Settings(count=count, edits=count)
     scores = follow(bench.measure(output, settings))
     give(scores, as_json=as_json, text=bench.table(scores))
+
+
+def _on_a_set(given: dict[str, Any]) -> None:
+    from scumble.bench.protocols import Settings, measure, table
+    from scumble.core.errors import InputError
+
+    if given["copy"] is None:
+        raise InputError("There is no copy of the set.", "Give its folder; nothing is fetched.")
+    if given["method"] is None:
+        raise InputError("No method was named.", "Give --method, such as dreambooth or sdedit.")
+    names = ("method", "model", "count", "per_prompt", "steps", "clip", "dino")
+    chosen = {name: given[name] for name in names if given[name] is not None}
+    scores = follow(
+        measure(given["output"], given["copy"], Settings.of({"set": given["published"], **chosen}))
+    )
+    give(scores, as_json=given["as_json"], text=table(scores))
 
 
 @app.command()
