@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scumble.verbs.generate import generate as generate
     from scumble.verbs.learn import learn as learn
     from scumble.verbs.load import load as load
+    from scumble.verbs.redo import redo as redo
     from scumble.verbs.strokes import strokes as strokes
 
 __version__ = VERSION
@@ -39,6 +40,7 @@ _HOMES = {
     "generate": "scumble.verbs.generate",
     "learn": "scumble.verbs.learn",
     "load": "scumble.verbs.load",
+    "redo": "scumble.verbs.redo",
     "strokes": "scumble.verbs.strokes",
 }
 """Public names and the modules that they live in."""
@@ -54,6 +56,7 @@ __all__ = [
     "generate",
     "learn",
     "load",
+    "redo",
     "strokes",
 ]
 

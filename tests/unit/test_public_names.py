@@ -20,6 +20,7 @@ PUBLIC = [
     "generate",
     "learn",
     "load",
+    "redo",
     "strokes",
 ]
 """The names of `import scumble`. A change here is a change that users see: it belongs in CHANGELOG too."""
