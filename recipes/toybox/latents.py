@@ -22,7 +22,7 @@ def stage(run: Run) -> None:
     pixels = pictures.load(run)
     model = autoencoder.load(run.out, run.device)
     means, stds = zip(
-        *(_posterior(model, pixels, part, run) for part in torch.arange(len(pixels)).split(64)), strict=True
+        *(posterior(model, pixels, part, run) for part in torch.arange(len(pixels)).split(64)), strict=True
     )
     with atomic_path(path(run.out)) as temporary:
         save_file({"mean": torch.cat(means), "std": torch.cat(stds)}, temporary)
@@ -42,9 +42,12 @@ def load(run: Run) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _posterior(
+def posterior(
     model: autoencoder.AutoencoderKL, pixels: Tensor, index: Tensor, run: Run
 ) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations of the latents of the chosen pictures (N, 3, SIZE, SIZE) uint8, unscaled:
+    (B, V, 4, h, w) float16 each, on the CPU.
+    """
     x = pictures.pick(pixels, index.to(pixels.device))
     with run.autocast():
         both = [model.encode(view).latent_dist for view in ([x, x.flip(-1)] if run.scale.mirrored else [x])]

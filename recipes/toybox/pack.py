@@ -18,6 +18,7 @@ from recipes.toybox.loop import Run
 from recipes.toybox.scales import SIZE, TOYBOX_VERSION
 from scumble.core.errors import InputError
 from scumble.core.files import sha256
+from scumble.models.toybox import EDITING as EDITING_FOLDER
 from scumble.models.toybox import MANIFEST, SCALE
 
 LARGEST_FILE = 16_000_000
@@ -64,7 +65,17 @@ IMAGE_PROCESSOR = {
     "resample": 3,
     "rescale_factor": 1 / 255,
 }
-PARTS = ("clip", "vae", "unet", "judge", "upscaler")
+EDITING = PIPELINE | {
+    "_class_name": "StableDiffusionInstructPix2PixPipeline",
+    "scheduler": ["diffusers", "EulerAncestralDiscreteScheduler"],
+}
+EDITING_SCHEDULER = {
+    "_class_name": "EulerAncestralDiscreteScheduler",
+    **{key: SCHEDULER[key] for key in ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")},
+    "prediction_type": "epsilon",
+    "timestep_spacing": "linspace",
+}
+PARTS = ("clip", "vae", "unet", "unet_instruct", "judge", "upscaler")
 
 
 def stage(run: Run) -> None:
@@ -84,6 +95,9 @@ def pack(trained: Path, target: Path) -> int:
         _pack_part(trained / part, target / part)
     _write_json(target / "model_index.json", PIPELINE)
     _write_json(target / "scheduler" / "scheduler_config.json", SCHEDULER)
+    if (target / "unet_instruct").is_dir():
+        _write_json(target / EDITING_FOLDER / "model_index.json", EDITING)
+        _write_json(target / EDITING_FOLDER / "scheduler" / "scheduler_config.json", EDITING_SCHEDULER)
     _write_json(target / "clip" / "preprocessor_config.json", IMAGE_PROCESSOR)
     text = CLIPConfig.from_pretrained(trained / "clip").text_config.to_dict()
     _write_json(target / "text_encoder" / "config.json", text | {"architectures": ["CLIPTextModel"]})

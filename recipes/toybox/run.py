@@ -23,7 +23,7 @@ from scumble.core.errors import ScumbleError
 
 STAGES = (
     "tokenizer", "render", "features", "autoencoder", "clip", "latents", "denoiser", "judge", "upscaler",
-    "pack", "evaluate",
+    "edits", "instruct", "pack", "evaluate",
 )  # fmt: skip
 """In the order in which each finds what it needs."""
 LANDED = "landed"

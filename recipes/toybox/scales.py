@@ -114,6 +114,9 @@ class Scale:
     fit_denoiser: Fit
     fit_judge: Fit
     fit_upscaler: Fit
+    edits: int = 0
+    """Edits in words with their pictures; at most as many as pictures."""
+    fit_instruct: Fit = Fit(steps=4000, batch=32, lr=5e-4)
 
 
 TINY = Scale(
@@ -138,6 +141,8 @@ TINY = Scale(
     fit_denoiser=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
     fit_judge=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
     fit_upscaler=Fit(steps=4, batch=2, lr=1e-3, warmup=2),
+    edits=12,
+    fit_instruct=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
 )
 CPU = Scale(
     name="cpu",
@@ -148,6 +153,7 @@ CPU = Scale(
     shard=128,
     autocast=True,
     round_trips=False,
+    mirrored=False,
     crop=64,
     perceptual=False,
     clip=ClipSize(text_layers=3, vision_width=128),
@@ -159,6 +165,8 @@ CPU = Scale(
     fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4),
     fit_judge=Fit(steps=3600, batch=32, lr=2e-3, ema=0.99, warmup=50, cooldown=0.4),
     fit_upscaler=Fit(steps=2000, batch=16, lr=5e-4),
+    edits=24_576,
+    fit_instruct=Fit(steps=5000, batch=32, lr=7e-4, warmup=100, cooldown=0.4),
 )
 GPU = Scale(
     name="gpu",
@@ -178,5 +186,7 @@ GPU = Scale(
     fit_denoiser=Fit(steps=40_000, batch=512, lr=6e-4, ema=0.9995, warmup=1000),
     fit_judge=Fit(steps=12_000, batch=512, lr=1e-3, warmup=500),
     fit_upscaler=Fit(steps=10_000, batch=256, lr=5e-4, warmup=500),
+    edits=300_000,
+    fit_instruct=Fit(steps=20_000, batch=512, lr=4e-4, ema=0.9995, warmup=1000),
 )
 SCALES = {scale.name: scale for scale in (TINY, CPU, GPU)}

@@ -12,6 +12,7 @@ import torch
 from scumble.core import rng
 from scumble.core.errors import InputError, ModelError
 from scumble.diffusion.parameterisation import Prediction
+from scumble.models import toybox
 from scumble.models.assemble import assemble
 from scumble.models.checkpoint import Checkpoint
 from scumble.models.configs import random_checkpoint
@@ -52,11 +53,12 @@ def load(
 ) -> Model:
     """Load a model, frozen, on `device` (cpu, cuda, cuda:1, mps) in `dtype`.
 
-    `name` is `toybox`, the path of a diffusers folder or of an original single-file checkpoint, or a hub id
-    `owner/model` (at `revision`; `offline` uses only what is in the cache). What a path holds is decided by
-    its content. `prediction` overrides what the checkpoint says or suggests; `ema` chooses between the two
-    sets of weights some training checkpoints hold (None: the averaged one if there is one); `safety_checker`
-    keeps the one a folder may hold. The other options are those of `scumble.models.memory.apply`.
+    `name` is `toybox` or `toybox-instruct`, the path of a diffusers folder or of an original single-file
+    checkpoint, or a hub id `owner/model` (at `revision`; `offline` uses only what is in the cache). What a
+    path holds is decided by its content. `prediction` overrides what the checkpoint says or suggests; `ema`
+    chooses between the two sets of weights some training checkpoints hold (None: the averaged one if there is
+    one); `safety_checker` keeps the one a folder may hold. The other options are those of
+    `scumble.models.memory.apply`.
 
     Until the toybox ships, `toybox` is a tiny random model whose `is_random` is True.
 
@@ -96,6 +98,8 @@ def find(
     """The checkpoint a name stands for, found and looked at but not yet read in full. Raises ModelError."""
     if str(name) == "toybox":
         return _toybox()
+    if str(name) == "toybox-instruct":
+        return read_folder(toybox.editing(), name="toybox-instruct")
     path = Path(name).expanduser()
     if path.is_dir():
         return read_folder(path, trust_pickle=trust_pickle)

@@ -26,12 +26,29 @@ if TYPE_CHECKING:
 
     from scumble.models.judge import Judge
 
-__all__ = ["MANIFEST", "SCALE", "cache", "clip", "dequantised", "expand", "folder", "judge", "packed"]
+__all__ = [
+    "EDITING",
+    "MANIFEST",
+    "SCALE",
+    "cache",
+    "clip",
+    "dequantised",
+    "editing",
+    "expand",
+    "folder",
+    "judge",
+    "packed",
+]
 
 MANIFEST = "toybox.json"
 """Beside the weights: the version and the SHA-256 of every other file."""
 SCALE = ".scale"
 TEXT_ENCODER = "text_encoder"
+EDITING = "instruct"
+"""The folder, beside the parts, of the editing model: a diffusers folder with a denoiser of its own, which
+shares all else.
+"""
+_SHARED = {"unet": "unet_instruct", "vae": "vae", "text_encoder": TEXT_ENCODER, "tokenizer": "tokenizer"}
 TEXT_PREFIX = "text_model."
 """The text encoder is CLIP's text tower, stored once, under these names in CLIP's file."""
 
@@ -80,6 +97,17 @@ def clip() -> Path:
     return folder() / "clip"
 
 
+def editing() -> Path:
+    """The folder of `toybox-instruct`, the toybox that edits by instruction. Raises ModelError without it."""
+    place = folder() / EDITING
+    if not place.is_dir():
+        raise ModelError(
+            "This toybox has no weights for toybox-instruct yet.",
+            "Give another editing model with --model, or train one: scumble train instruct-pix2pix.",
+        )
+    return place
+
+
 def judge(device: str = "cpu") -> Judge:
     """The judge, in single precision, frozen."""
     from scumble.models.judge import Judge
@@ -109,6 +137,20 @@ def expand(source: Path, target: Path) -> None:
         save_file(text, temporary / TEXT_ENCODER / "model.safetensors", metadata={"format": "pt"})
         for path in (temporary / "tokenizer").iterdir():
             shutil.copyfile(path, temporary / "clip" / path.name)
+        if (temporary / EDITING).is_dir():
+            _share(temporary)
+
+
+def _share(place: Path) -> None:
+    """Put the parts of the editing model into its folder, as further names of the files that are there."""
+    for name, part in _SHARED.items():
+        (place / EDITING / name).mkdir()
+        for path in (place / part).iterdir():
+            alias = place / EDITING / name / path.name
+            try:
+                os.link(path, alias)
+            except OSError:  # a file system without such names
+                shutil.copyfile(path, alias)
 
 
 def dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ __all__ = ["default_guidance", "guided"]
 
 def default_guidance(model: Model) -> float:
     """The guidance scale for people who name none: what the makers of each family recommend."""
-    if model.name == "toybox":
+    if model.name in ("toybox", "toybox-instruct"):
         return 3.0
     return {"sd1": 7.5, "sd2": 7.5, "sdxl": 5.0, "pixel": 1.0}[model.family]
 
