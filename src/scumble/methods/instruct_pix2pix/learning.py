@@ -5,7 +5,7 @@ instructions.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -30,7 +30,7 @@ from scumble.metrics.clip_edit import direction, likeness
 from scumble.models.clip import Clip
 from scumble.models.conditioning import Condition
 from scumble.models.model import Model
-from scumble.training.examples import PromptCache
+from scumble.training.examples import PromptCache, gradient_checkpointing, precision
 from scumble.training.fit import FitConfig, Fitted, Group, fit
 from scumble.training.pairs import PairLatents, View, draw, encoded, is_main_process
 
@@ -156,15 +156,15 @@ def learn(
     latents = yield from encoded(model, kept, view, seed=config.seed, folder=folder)
     editor, told = _editor(model, config), Told(model, (side, side))
     instructions = [pair.instruction for pair in kept]
-    with _trained(editor, config) as groups:
+    with gradient_checkpointing(editor, config.gradient_checkpointing), _trained(editor, config) as groups:
 
         def of(step: int, rows: Sequence[int]) -> Tensor:
-            with _precision(model):
+            with precision(model):
                 return loss(editor, latents, instructions, config, step, rows, told)
 
         def look(step: int) -> Loop[None]:
             if held and run is not None and _is_due(step, config):
-                with _precision(model):
+                with precision(model):
                     yield from _look(editor, held, config, step, run, clip)
 
         done = yield from _followed(fit(groups, of, config, run=run), look)
@@ -234,8 +234,6 @@ def _editor(model: Model, config: Learning) -> Model:
 def _trained(editor: Model, config: Learning) -> Generator[list[Group]]:
     """Inside, what `config` names learns; afterwards the editor has it for good, frozen, in float32."""
     denoiser: Any = editor.denoiser
-    if config.gradient_checkpointing:
-        denoiser.enable_gradient_checkpointing()
     if config.train == "all":
         named: dict[str, nn.Parameter] = {f"unet.{n}": p for n, p in denoiser.named_parameters()}
         yield [Group(_learning(named))]
@@ -252,18 +250,12 @@ def _trained(editor: Model, config: Learning) -> Generator[list[Group]]:
             for name, change in changes.items():
                 parameters[name].add_(change.against(parameters[name]))
     denoiser.requires_grad_(False)
-    denoiser.disable_gradient_checkpointing()
 
 
 def _learning(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     for parameter in parameters.values():
         parameter.requires_grad = True
     return parameters
-
-
-def _precision(model: Model) -> AbstractContextManager[object]:
-    """Networks compute in the model's own dtype although what learns is float32."""
-    return torch.autocast(model.device.type, model.dtype, enabled=model.dtype != torch.float32)
 
 
 def _is_due(step: int, config: Learning) -> bool:

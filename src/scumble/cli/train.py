@@ -1,0 +1,81 @@
+"""`scumble train`: models of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scumble.cli import options
+from scumble.cli.console import duration, follow, give, say, size
+
+__all__ = ["app", "instruct_pix2pix", "train"]
+
+app = typer.Typer(name="train", help="Train models.", no_args_is_help=True)
+
+
+@app.callback()
+def train() -> None:
+    """Train models."""
+
+
+@app.command("instruct-pix2pix")
+def instruct_pix2pix(
+    data: Annotated[Path, typer.Argument(help="A folder of pairs with metadata.jsonl.")],
+    output: options.Output,
+    preset: Annotated[
+        str | None, typer.Option(help="default, paper, low-rank, toybox.  [fits the model]")
+    ] = None,
+    train: Annotated[str | None, typer.Option(help="all, low-rank.  [the preset's]")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of low-rank changes.  [16]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.  [the preset's]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.  [the preset's]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pairs in a step.  [the preset's]")] = None,
+    micro_batch: Annotated[int | None, typer.Option(help="Pairs computed at once.  [the batch]")] = None,
+    pixels: Annotated[
+        int | None, typer.Option("--size", help="Pixels, as the side of a square.  [the model's]")
+    ] = None,
+    validate_every: Annotated[
+        int | None, typer.Option(help="Steps between looks at held-out edits; 0 never.  [500]")
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="The CLIP that judges them.  [the toybox's own, or none]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all chance.  [0]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME_OR_PATH", help="Text-to-image or editing model to start from.  [toybox]"),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    config: options.ConfigFile = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a model that edits by instruction, from pairs of pictures (Brooks et al. 2022).
+
+    The same command again goes on where it stopped. On several GPUs: accelerate launch $(which scumble)
+    train ...
+    """
+    from scumble.verbs.load import ModelConfig
+    from scumble.verbs.train_instruct import estimate_train, run_folder, settings_for, train_to
+
+    where = {"model": model, "device": device, "dtype": dtype}
+    on = ModelConfig.of({name: value for name, value in where.items() if value is not None})
+    given = {"train": train, "rank": rank, "steps": steps, "lr": lr, "batch": batch, "size": pixels}
+    given |= {"micro_batch": micro_batch, "validate_every": validate_every, "seed": seed}
+    settings = settings_for(on.model, preset, config, **given)
+    if dry_run:
+        needs = estimate_train(data, settings, on)
+        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
+        give(needs.model_dump(), as_json=as_json, text=text)
+        return
+    if any(run_folder(output).glob("checkpoints/*.safetensors")):
+        say(f"Going on from {run_folder(output)}.")
+    done = follow(train_to(data, settings, on, output, clip=clip))
+    if done.note:
+        say(done.note)
+    facts = {"path": str(done.path), "steps": done.steps, "pairs": done.pairs, "run": str(done.run)}
+    use = f"{done.path}\nUse it: scumble edit instruct PICTURE 'make it night' --model {done.path} -o out.png"
+    give(facts | done.scores, as_json=as_json, text=use)
