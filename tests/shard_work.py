@@ -14,7 +14,7 @@ from pathlib import Path
 from scumble.core.events import Loop, Progress
 from scumble.datagen.shards import ROWS, Counts, Shard, Work
 
-__all__ = ["Broken", "Died", "Full", "Slow", "Written"]
+__all__ = ["Broken", "Died", "Full", "Written"]
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,6 @@ class Written:
         (folder / ROWS).write_text("".join(f'{{"item": {item}}}\n' for item in shard.items))
         yield Progress(stage="drawing", step=len(shard.items), total=len(shard.items))
         return Counter(done=len(shard.items))
-
-
-@dataclass(frozen=True)
-class Slow(Written):
-    """Says that it has begun before it writes."""
-
-    def work(self, shard: Shard, folder: Path) -> Loop[Counts]:
-        yield Progress(stage="drawing", step=0, total=1)
-        return (yield from super().work(shard, folder))
 
 
 @dataclass(frozen=True)
