@@ -1,5 +1,6 @@
-"""Work for shards that takes no time and no models, and that goes wrong in its several ways. It is imported by
-worker processes, so it imports little.
+"""Work for shards that takes no time and no models, and that goes wrong in its several ways.
+
+Worker processes import it, so it imports little.
 """
 
 from __future__ import annotations

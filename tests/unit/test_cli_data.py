@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import tarfile
@@ -54,9 +55,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "pairs"
 
 
-def test_the_best_that_pass_are_kept_and_the_rest_is_counted(
-    everything: Path, tmp_path: Path
-) -> None:
+def test_the_best_that_pass_are_kept_and_the_rest_is_counted(everything: Path, tmp_path: Path) -> None:
     found = rows(everything)
     assert len(found) == 8
     middle = sorted(row["clip_direction"] for row in found)[3]
@@ -88,7 +87,19 @@ def test_the_folder_is_one_that_training_reads(everything: Path) -> None:
         read_recipe(pairs[0].input)
 
 
-def test_a_table_of_survivors_is_shown(tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("scumble.datagen.drawn_pairs.save_image", full)
+        refused = run(tmp_path, "pairs", "--count", "1")
+    assert refused.status == 1
+    assert "disk is full" in refused.sentence
+    assert not (tmp_path / "pairs").exists()
+    assert list((tmp_path / "pairs.run" / "shards").iterdir()) == []
     said = run(tmp_path, "pairs", "--count", "1")
     assert [line.split() for line in said.out.splitlines()[:3]] == [
         ["1", "100.0%", "taken"],

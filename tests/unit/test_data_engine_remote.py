@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 
+from cli import scumble
 from scumble.core.errors import InputError, ScumbleError
 from scumble.datagen.completions import Sampling
 from scumble.datagen.remote_model import IN_A_ROW, MAX_BYTES, Address, RemoteModel
@@ -265,3 +267,33 @@ def test_a_key_is_there_and_does_not_travel_in_plain_text(monkeypatch: pytest.Mo
         RemoteModel(Address(url="http://example.com/v1", key_variable="A_KEY"), Sampling())
     RemoteModel(Address(url="https://example.com/v1", key_variable="A_KEY"), Sampling())
     RemoteModel(Address(url="http://localhost:1/v1", key_variable="A_KEY"), Sampling())
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    def by_caption(handler: BaseHTTPRequestHandler) -> None:
+        caption = server.requests[-1][2]["messages"][-1]["content"]
+        replies = {"babble": send(b"<html>"), "refuse": send(status=400)}
+        replies.get(caption, send(chat(f"make it blue\n%%\na blue {caption}")))(handler)
+
+    captions, out = tmp_path / "captions.txt", tmp_path / "edits.jsonl"
+    captions.write_text("cat\nbabble\nrefuse\ndog\n")
+    with Server(by_caption) as server:
+        (tmp_path / "settings.toml").write_text(f'address = "{server.url}"\nat_once = 1\ntries = 2\n')
+        command = (
+            "data", "instructions", "--config", str(tmp_path / "settings.toml"), "--captions", str(captions),
+            "--address-model", "small", "--text-only", "-o", str(out), "--json",
+        )  # fmt: skip
+        said = scumble(*command)
+        asked = len(server.requests)
+    assert said.status == 0, said.err
+    assert [json.loads(line)["edited_caption"] for line in out.read_text().splitlines()] == [
+        "a blue cat",
+        "a blue dog",
+    ]
+    assert said.json["text"] == {"asked again": 2, "taken": 4, "kept": 2, "malformed": 1, "refused": 1}
+    assert asked == 6
+    out.unlink()
+    assert scumble(*command).status == 0, "all was answered: the server, which is gone, is not needed"
+    with Server(send(status=401)) as server:
+        refused = scumble(*command[:-2], str(tmp_path / "again.jsonl"), "--address", server.url)
+    assert (refused.status, "status 401: it wants a key" in refused.sentence) == (2, True)
