@@ -18,13 +18,16 @@ from scumble.core.version import VERSION
 if TYPE_CHECKING:
     from scumble.verbs.atlas import atlas as atlas
     from scumble.verbs.composite import composite as composite
+    from scumble.verbs.convert import convert as convert
     from scumble.verbs.data_instructions import data_instructions as data_instructions
     from scumble.verbs.edit_sdedit import edit_sdedit as edit_sdedit
     from scumble.verbs.edit_text2live import edit_text2live as edit_text2live
     from scumble.verbs.edit_video import edit_video as edit_video
     from scumble.verbs.generate import generate as generate
+    from scumble.verbs.inspect import inspect as inspect
     from scumble.verbs.learn import learn as learn
     from scumble.verbs.load import load as load
+    from scumble.verbs.merge import merge as merge
     from scumble.verbs.redo import redo as redo
     from scumble.verbs.strokes import strokes as strokes
 
@@ -33,13 +36,16 @@ __version__ = VERSION
 _HOMES = {
     "atlas": "scumble.verbs.atlas",
     "composite": "scumble.verbs.composite",
+    "convert": "scumble.verbs.convert",
     "data_instructions": "scumble.verbs.data_instructions",
     "edit_sdedit": "scumble.verbs.edit_sdedit",
     "edit_text2live": "scumble.verbs.edit_text2live",
     "edit_video": "scumble.verbs.edit_video",
     "generate": "scumble.verbs.generate",
+    "inspect": "scumble.verbs.inspect",
     "learn": "scumble.verbs.learn",
     "load": "scumble.verbs.load",
+    "merge": "scumble.verbs.merge",
     "redo": "scumble.verbs.redo",
     "strokes": "scumble.verbs.strokes",
 }
@@ -49,13 +55,16 @@ __all__ = [
     "__version__",
     "atlas",
     "composite",
+    "convert",
     "data_instructions",
     "edit_sdedit",
     "edit_text2live",
     "edit_video",
     "generate",
+    "inspect",
     "learn",
     "load",
+    "merge",
     "redo",
     "strokes",
 ]

@@ -15,11 +15,14 @@ ROOT = Path(scumble.__file__).parent
 PUBLIC = [
     "__version__",
     "composite",
+    "convert",
     "data_instructions",
     "edit_sdedit",
     "generate",
+    "inspect",
     "learn",
     "load",
+    "merge",
     "redo",
     "strokes",
 ]

@@ -10,7 +10,7 @@ import typer
 from scumble.cli import options
 from scumble.cli.console import duration, follow, give, say, size
 
-__all__ = ["app", "data", "instructions", "language_model"]
+__all__ = ["app", "data", "instructions", "language_model", "regularization"]
 
 app = typer.Typer(name="data", help="Make training data.", no_args_is_help=True)
 
@@ -116,6 +116,23 @@ def language_model(
     facts = {"path": str(output), "steps": done.steps, "losses": done.losses}
     text = f"{output}\nUse it: scumble data instructions --language-model {output} -o OUT"
     give(facts, as_json=as_json, text=text)
+
+
+@app.command()
+def regularization(
+    folder: Annotated[Path, typer.Argument(help="Pictures with captions, cat.txt for cat.png.")],
+    output: options.Output,
+    model: options.Model = None,
+    clip: Annotated[str | None, typer.Option(help="The CLIP that compares.  [fits the model]")] = None,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Index a captioned folder, to look in for pictures of other things (learn custom-diffusion)."""
+    from scumble.verbs.data_regularization import index_captions
+
+    making = index_captions(folder, output, model=model or "toybox", clip=clip or "", overwrite=overwrite)
+    count = follow(making)
+    give({"path": str(output), "count": count}, as_json=as_json, text=f"{count} captions in {output}")
 
 
 def _survival(summary: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from scumble.cli import (
     redo,
     strokes,
     toybox,
+    weights,
 )
 from scumble.cli.console import say
 from scumble.core.errors import ScumbleError
@@ -35,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (demo.demo, generate.generate, strokes.strokes, composite.composite, atlas.atlas, redo.redo):
+    app.command()(command)
+for command in (weights.merge, weights.convert, weights.inspect):
     app.command()(command)
 for group in (learn.app, edit.app, data.app, history.app, toybox.app, bench.app):
     app.add_typer(group)

@@ -60,11 +60,9 @@ class Captions:
     files: tuple[Path, ...]
 
 
-def clip_for(model: Model, name: str = "") -> Clip:
-    """CLIP by name, or for none the toybox's own for the toybox and OpenAI's ViT-L/14 for others."""
-    if name:
-        return load_clip(name, device=str(model.device))
-    return load_clip(toybox.clip() if model.name == "toybox" else CLIP, device=str(model.device))
+def clip_for(model: str, name: str = "", *, device: str = "cpu") -> Clip:
+    """CLIP by name; for none the toybox's own for the model called toybox, OpenAI's ViT-L/14 for others."""
+    return load_clip(name or (toybox.clip() if model == "toybox" else CLIP), device=device)
 
 
 def captions_in(folder: Path, clip: Clip) -> Loop[Captions]:

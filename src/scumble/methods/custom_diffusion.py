@@ -259,7 +259,7 @@ def _priors(
     if not config.prior_weight:
         return notes, priors
     if config.regularization:
-        clip = clip_for(model, config.clip_model)
+        clip = clip_for(model.name, config.clip_model, device=str(model.device))
         queries = [t.replace("{}", s.noun) for s in subjects if s.noun for t in ("{}", *config.templates)]
         queries += [shot.caption for s in subjects if not s.noun for shot in s.shots if shot.caption]
         prior, note = yield from retrieved_prior(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scumble.adapters.merge import RIDGE, can_merge, compose, merge
+from scumble.adapters import merge as merging
 from scumble.adapters.weights import Weights
 from scumble.core.errors import ConfigError, InputError
 from scumble.core.files import read_bytes, sha256
@@ -15,7 +15,7 @@ from scumble.models.model import Model
 from scumble.verbs.generate import RANDOM_MODEL
 from scumble.verbs.load import ModelConfig, scaled_weights
 
-__all__ = ["HOW", "Merged", "merge_to", "merge_weights"]
+__all__ = ["HOW", "Merged", "merge", "merge_to"]
 
 HOW = ("auto", "closed-form", "sum")
 MAX_CAPTIONS = 10_000_000
@@ -41,10 +41,10 @@ def merge_to(
     *,
     how: str = "auto",
     captions: Path | None = None,
-    ridge: float = RIDGE,
+    ridge: float = merging.RIDGE,
     overwrite: bool = False,
 ) -> Merged:
-    """Merge weights, each a file or FILE:SCALE, and write them to `out`; see `merge_weights`."""
+    """Merge weights, each a file or FILE:SCALE, and write them to `out`; see `merge`."""
     if out.suffix != ".safetensors":
         raise InputError(f"{out} does not end in .safetensors.", "Give a name like both.safetensors.")
     if out.exists() and not overwrite:
@@ -57,12 +57,12 @@ def merge_to(
     return Merged(out, sha256(out), out.stat().st_size, done, list(merged.words), note)
 
 
-def merge_weights(
+def merge(
     *files: str | Path,
     model: str = "toybox",
     how: str = "auto",
     captions: Path | None = None,
-    ridge: float = RIDGE,
+    ridge: float = merging.RIDGE,
 ) -> Weights:
     """Weights of several subjects as one. `how` is `closed-form` (Custom Diffusion's, section 3.3), `sum`, or
     `auto`: the closed form where there is one. `captions` is a text file of sentences, one a line, that shall
@@ -83,9 +83,9 @@ def _merged(
         raise InputError("There is nothing to merge.", "Give two files or more.")
     read = [scaled_weights(str(file)) for file in files]
     given = [(weights, scale) for _, weights, scale in read]
-    if how == "sum" or (how == "auto" and not can_merge([weights for weights, _ in given])):
-        return compose(model, given)
-    return merge(model, given, _captions(captions), ridge=ridge)
+    if how == "sum" or (how == "auto" and not merging.can_merge([weights for weights, _ in given])):
+        return merging.compose(model, given)
+    return merging.merge(model, given, _captions(captions), ridge=ridge)
 
 
 def _captions(file: Path | None) -> list[str]:

@@ -1,0 +1,27 @@
+"""An index of a captioned folder, in which regularisation pictures are looked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scumble.core.errors import InputError
+from scumble.core.events import Loop
+from scumble.datagen.retrieval import captions_in, clip_for, write_index
+
+__all__ = ["index_captions"]
+
+
+def index_captions(
+    folder: Path, out: Path, *, model: str = "toybox", clip: str = "", overwrite: bool = False
+) -> Loop[int]:
+    """Write to `out`, a `.safetensors` file, the index of the captioned pictures in `folder`; returns their
+    number. `clip` names the CLIP model, by default the one that fits `model`. The pictures stay where they
+    are. Raises InputError.
+    """
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} does not end in .safetensors.", "Give a name like dogs.safetensors.")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists already.", "Give another name with -o, or say --overwrite.")
+    captions = yield from captions_in(folder, clip_for(model, clip))
+    write_index(captions, out)
+    return len(captions.texts)
