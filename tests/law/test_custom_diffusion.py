@@ -400,7 +400,8 @@ def test_an_analysis_is_a_table_and_a_plot_and_leaves_the_model(model: Model, tm
     facts = json.loads((tmp_path / "out" / "rates.json").read_text())
     assert set(facts["groups"]) == {"cross-attention", "self-attention", "rest"}
     assert len(facts["layers"]) == len(found)
-    assert Image.open(tmp_path / "out" / "rates.png").size[0] == 960
+    with Image.open(tmp_path / "out" / "rates.png") as image:
+        assert image.size[0] == 960
     assert "mean relative change" in done.text
     assert (tmp_path / "out" / "rates.txt").read_text().count("unet.") == len(found)
 

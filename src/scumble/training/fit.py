@@ -36,6 +36,8 @@ is their mean."""
 
 REPORT = 10
 """Steps between two looks at the loss."""
+LOOKED_AT = 4096
+"""Numbers of each parameter that are looked at to see whether anything was learnt."""
 
 
 class FitConfig(Config):
@@ -102,7 +104,9 @@ class Fitted:
     held_out: list[float] = field(default_factory=list[float])
     stopped_early: bool = False
     moved: float = 0.0
-    """Largest change of any parameter since the fit began, earlier runs not included."""
+    """Largest change since the fit began, earlier runs not included, of the first LOOKED_AT numbers of each
+    parameter: a second copy of all of them would cost as much memory as the parameters do.
+    """
     notes: list[str] = field(default_factory=list[str])
     """What a person should know, in sentences."""
 
@@ -133,7 +137,7 @@ def fit(
     state = _State.of(groups, config)
     done = Fitted(steps=_restore(run, state, config))
     done.held_out, done.stopped_early = state.held_out, _settled(state.held_out, held_out)
-    before = [p.detach().clone() for p in state.parameters.values()]
+    before = [_first(p).clone() for p in state.parameters.values()]
     total = torch.zeros((), device=next(iter(state.parameters.values())).device)
     since, seen = 0, None
     while done.steps < config.steps and not done.stopped_early:
@@ -156,13 +160,17 @@ def fit(
         yield Progress(stage=stage, step=done.steps, total=config.steps, loss=seen)
     _take_average(state)
     done.moved = max(
-        (float((p.detach() - b).abs().max()) for p, b in zip(state.parameters.values(), before, strict=True)),
+        (float((_first(p) - b).abs().max()) for p, b in zip(state.parameters.values(), before, strict=True)),
         default=0.0,
     )
     if done.losses and done.moved == 0.0:
         done.notes.append("Nothing was learnt: no parameter has changed. Is the learning rate 0?")
     done.notes += state.complaints
     return done
+
+
+def _first(parameter: nn.Parameter) -> Tensor:
+    return parameter.detach().flatten()[:LOOKED_AT]
 
 
 @dataclass(slots=True)

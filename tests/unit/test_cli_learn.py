@@ -1,0 +1,205 @@
+"""`scumble learn`, `merge`, `convert`, `inspect`: from folders to files, or a sentence that says why not."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from cli import Outcome, scumble
+from scumble.adapters.weights import Weights
+from scumble.core import rng
+from scumble.models.model import Model
+from scumble.verbs import learn as verb
+from scumble.verbs.load import ModelConfig
+from tiny import shared
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCUMBLE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(2):
+        pixels = torch.randint(0, 256, (64, 64, 3), generator=rng.generator(seed), dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{seed}.png")
+    (folder.parent / "quick.toml").write_text("prior_weight = 0.0\naugment = false\n")
+    return folder
+
+
+def learn(method: str, photos: Path, out: Path, *more: str) -> Outcome:
+    common = (
+        "--steps",
+        "2",
+        "--batch",
+        "1",
+        "--model",
+        str(shared("sd1")),
+        "--device",
+        "cpu",
+        "-o",
+        str(out),
+    )
+    return scumble("learn", method, str(photos), *common, *more)
+
+
+QUICK = ("--prior-weight", "0")
+
+
+def test_custom_diffusion_from_folders_to_one_picture_of_two(photos: Path, tmp_path: Path) -> None:
+    for word, noun in (("<rex>", "dog"), ("<tom>", "cat")):
+        out = tmp_path / f"{noun}.safetensors"
+        done = learn("custom-diffusion", photos, out, "--word", word, "--noun", noun, "--json", *QUICK)
+        assert done.status == 0, done.err
+        assert done.json["words"] == [word]
+        assert Weights.load(out).method == "custom-diffusion"
+    files = [str(tmp_path / f"{noun}.safetensors") for noun in ("dog", "cat")]
+    model = ("--model", str(shared("sd1")))
+    merged = scumble("merge", *files, "-o", str(tmp_path / "both.safetensors"), "--json", *model)
+    assert merged.status == 0, merged.err
+    assert merged.json["how"] == "closed-form"
+    facts = scumble("inspect", str(tmp_path / "both.safetensors"), "--json").json
+    assert set(facts["words"]) == {"<rex>", "<tom>"}
+    assert facts["changes"]["dense"] == 8
+    prompt = "a <rex> dog and a <tom> cat"
+    drawn = scumble("generate", prompt, "--with", str(tmp_path / "both.safetensors"), *model, "--steps", "2",
+                    "--width", "64", "--height", "64", "-o", str(tmp_path / "x.png"))  # fmt: skip
+    assert drawn.status == 0, drawn.err
+
+
+def test_captions_alone_need_no_word(photos: Path, tmp_path: Path) -> None:
+    without = learn("custom-diffusion", photos, tmp_path / "x.safetensors", *QUICK)
+    assert without.status == 2
+    assert "needs a caption" in without.sentence
+    for seed in range(2):
+        (photos / f"{seed}.txt").write_text("a moongate")
+    done = learn("custom-diffusion", photos, tmp_path / "x.safetensors", *QUICK)
+    assert done.status == 0, done.err
+    assert "generate 'a moongate'" in done.out
+    assert learn("dreambooth", photos, tmp_path / "y.safetensors").sentence.startswith("DreamBooth binds")
+    assert learn("textual-inversion", photos, tmp_path / "z.safetensors").sentence.startswith(
+        "Textual Inversion"
+    )
+
+
+def test_an_analysis_is_a_folder(photos: Path, tmp_path: Path) -> None:
+    config = ("--config", str(tmp_path / "quick.toml"))
+    done = learn(
+        "custom-diffusion", photos, tmp_path / "rates", "--analyse", "--word", "<rex>", "--json", *config
+    )
+    assert done.status == 0, done.err
+    assert set(done.json["groups"]) == {"cross-attention", "self-attention", "rest"}
+    assert {p.name for p in (tmp_path / "rates").iterdir()} == {"rates.json", "rates.png", "rates.txt"}
+
+
+def test_converting_there_and_back(photos: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "rex.safetensors", ("--model", str(shared("sd1")))
+    assert learn("textual-inversion", photos, out, "--word", "../<rex>", "--noun", "dog").status == 0
+    there = scumble("convert", str(out), "--to", "a1111", "-o", str(tmp_path / "there"), "--json", *model)
+    assert there.status == 0, there.err
+    [row] = there.json["files"]
+    assert Path(row["path"]).parent == tmp_path / "there"  # the word is no path
+    assert Path(row["path"]).name == "rex.safetensors"
+    assert set(load_file(row["path"])) == {"emb_params"}
+    assert scumble("inspect", row["path"], "--json").json["kind"] == "weights in the format of a1111"
+    back = tmp_path / "back.safetensors"
+    named = ("--word", "<rex>", "--noun", "dog")
+    assert scumble("convert", row["path"], "--to", "scumble", "-o", str(back), *named, *model).status == 0
+    [(before)], [(after)] = (w.words.values() for w in (Weights.load(out), Weights.load(back)))
+    assert torch.equal(before.vectors[0], after.vectors[0])
+    assert after.noun == "dog"
+
+
+def test_what_a_format_cannot_hold_is_a_sentence(photos: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "rex.safetensors", ("--model", str(shared("sd1")))
+    assert learn("custom-diffusion", photos, out, "--word", "<rex>", "--noun", "dog", *QUICK).status == 0
+
+    def refused(*argv: str) -> str:
+        done = scumble("convert", str(out), *argv, *model)
+        assert done.status == 2
+        assert not (tmp_path / "no").exists()
+        return done.sentence
+
+    assert "words only" in refused("--to", "a1111", "-o", str(tmp_path / "no"))
+    assert "--compress" in refused("--to", "kohya", "-o", str(tmp_path / "no"))
+    assert "would be a pickle" in refused("--to", "adobe", "-o", str(tmp_path / "delta.bin"))
+    assert "Give a folder" in refused("--to", "diffusers", "-o", str(tmp_path / "one.safetensors"))
+    assert "no format" in refused("--to", "psd", "-o", str(tmp_path / "no"))
+    assert "exists already" in refused("--to", "adobe", "-o", str(out))
+    kohya = scumble(
+        "convert", str(out), "--to", "kohya", "--compress", "0.5", "-o", str(tmp_path / "k"), *model
+    )
+    assert kohya.status == 0, kohya.err
+    assert {p.name for p in (tmp_path / "k").iterdir()} == {"lora.safetensors", "rex.safetensors"}
+    save_file({"nonsense": torch.zeros(2, 2, 2)}, tmp_path / "bad.safetensors")
+    assert "no learnt weights" in scumble("inspect", str(tmp_path / "bad.safetensors")).sentence
+    assert scumble("inspect", str(shared("sd1")), "--json").json["kind"] == "a model"
+
+
+# Bad input
+
+
+def test_no_pictures_and_one_picture(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    named = ("--word", "<rex>", "--noun", "dog")
+    none = learn("textual-inversion", tmp_path / "empty", tmp_path / "x.safetensors", *named)
+    assert (none.status, "no usable picture" in none.sentence) == (2, True)
+    (photos / "1.png").unlink()
+    one = learn("textual-inversion", photos, tmp_path / "x.safetensors", *named)
+    assert one.status == 0
+    assert "one picture only" in one.err
+
+
+def test_a_known_word_is_refused_before_the_work(photos: Path, tmp_path: Path) -> None:
+    done = learn("dreambooth", photos, tmp_path / "x.safetensors", "--word", "dog", "--noun", "dog")
+    assert (done.status, "knows already" in done.sentence) == (2, True)
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_loss_that_is_no_number_stops_and_says_what_to_change(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Model.predict
+    monkeypatch.setattr(Model, "predict", lambda *a, **k: plain(*a, **k) * torch.nan)
+    done = learn("textual-inversion", photos, tmp_path / "x.safetensors", "--word", "<rex>", "--noun", "dog")
+    assert done.status == 1
+    assert "smaller learning rate" in done.sentence
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("scumble.core.files._flush", full)
+    done = learn("textual-inversion", photos, tmp_path / "x.safetensors", "--word", "<rex>", "--noun", "dog")
+    assert done.status == 1
+    assert "disk is full" in done.sentence
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_other_pictures_do_not_go_on_with_an_old_run(photos: Path, tmp_path: Path) -> None:
+    out, named = tmp_path / "x.safetensors", ("--word", "<rex>", "--noun", "dog")
+    assert learn("textual-inversion", photos, out, *named).status == 0
+    assert learn("textual-inversion", photos, out, *named, "--overwrite").status == 0
+    (photos / "1.png").unlink()
+    done = learn("textual-inversion", photos, out, *named, "--overwrite")
+    assert (done.status, "learns something else" in done.sentence) == (2, True)
+
+
+def test_where_float16_is_the_default_learning_takes_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verb.for_learning(ModelConfig(device="cpu")).dtype == "float32"
+    assert verb.for_learning(ModelConfig(device="cuda")).dtype == "bfloat16"
+    assert verb.for_learning(ModelConfig(device="cuda", dtype="float16")).dtype == "float16"
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert verb.for_learning(ModelConfig()).dtype == "bfloat16"
