@@ -102,7 +102,7 @@ def moving() -> SavedAtlas:
 def test_the_atlas_of_a_still_clip_is_the_frame() -> None:
     """Every frame has one place in the atlas, and the sheets, laid over one another there, are the frame."""
     given = footage(3, still=True)
-    fit = Fit(given, QUICK.replace(steps=150), seed=0)
+    fit = Fit(given, QUICK.replace(steps=100), seed=0)
     atlas = finish(fit.run())
     places = atlas.layout.pixel_centres(32, 40)
     with torch.inference_mode():
@@ -218,15 +218,14 @@ def test_several_foregrounds_lie_over_one_another() -> None:
         frames=given.frames, masks=torch.cat([given.masks, second], 1), forward=given.forward,
         backward=given.backward, trusted=given.trusted,
     )  # fmt: skip
-    fit = Fit(both, QUICK.replace(steps=40, points=1500, frames=3), seed=0)
+    fit = Fit(both, QUICK.replace(steps=100, points=1500, frames=3), seed=0)
     atlas = finish(fit.run())
     saved = finished(atlas, fit.scales, {})
     assert saved.names == ["foreground-1", "foreground-2", "background"]
-    weights, _ = surveyed(atlas, 1, (32, 40))
-    weights = weights.view(32, 40, 3)
-    assert float(weights[12:20, 10:18, 0].mean()) > 0.8
-    assert float(weights[:5, :, 1].mean()) > 0.8
-    assert float(weights[25:, :, 2].mean()) > 0.8
+    weights = surveyed(saved.atlas.requires_grad_(False), 1, (32, 40))[0].view(32, 40, 3)
+    assert float(weights[12:20, 10:18, 0].mean()) > 0.75
+    assert float(weights[:5, :, 1].mean()) > 0.75
+    assert float(weights[25:, :, 2].mean()) > 0.75
 
 
 CHANGES: dict[str, Any] = {

@@ -216,11 +216,11 @@ def test_views_are_drawn_within_their_bounds() -> None:
     assert all(0.84 * 80 <= c.width <= 80 and c.left + c.width <= 80 for c in crops)
     assert 0.4 < sum(c.mirrored for c in crops) / 200 < 0.6
     ratios = [c.size[1] / c.width for c in crops]
-    assert 0.78 < min(ratios) < 0.85
-    assert 1.15 < max(ratios) < 1.22
+    assert 0.74 < min(ratios) < 0.85  # sides are multiples of 8
+    assert 1.15 < max(ratios) < 1.26
     small = draw_crop(torch.Generator(), (8, 8), cover=0.5, scales=(0.5, 0.5), flip=0, least=5)
-    assert min(small.size) == 5
-    assert small(noise(1, 3, 8, 8)).shape == (1, 3, 5, 5)
+    assert small.size == (8, 8)
+    assert small(noise(1, 3, 8, 8)).shape == (1, 3, 8, 8)
 
 
 # CLIP

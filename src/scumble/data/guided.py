@@ -31,8 +31,7 @@ def guided_upsample(small: Tensor, guide: Tensor, large: Tensor) -> Tensor:
     if small.shape[-2:] == size:
         return small
     slope = slopes(small, guide)
-    rows, columns = slope.shape[1:3]
-    raised = _raised(slope.flatten(1, 2), size).unflatten(1, (rows, columns))
+    raised = _raised(slope.flatten(1, 2), size).view(1, -1, 3, *size)
     finer = large - _raised(guide, size)
     return (_raised(small, size) + torch.einsum("brchw,bchw->brhw", raised, finer)).clamp(0, 1)
 
@@ -40,13 +39,15 @@ def guided_upsample(small: Tensor, guide: Tensor, large: Tensor) -> Tensor:
 def slopes(small: Tensor, guide: Tensor) -> Tensor:
     """a (1, C, 3, h, w): least squares of the map on the guide's colours in the window about each pixel."""
     mean_p, mean_i = _window_mean(small), _window_mean(guide)
-    cross = _window_mean((small[:, :, None] * guide[:, None]).flatten(1, 2)).unflatten(1, (-1, 3))
+    height, width = small.shape[-2:]
+    cross = _window_mean((small[:, :, None] * guide[:, None]).flatten(1, 2)).view(1, -1, 3, height, width)
     cross = cross - mean_p[:, :, None] * mean_i[:, None]  # (1, C, 3, h, w)
-    spread = _window_mean((guide[:, :, None] * guide[:, None]).flatten(1, 2)).unflatten(1, (3, 3))
+    spread = _window_mean((guide[:, :, None] * guide[:, None]).flatten(1, 2)).view(1, 3, 3, height, width)
     spread = spread - mean_i[:, :, None] * mean_i[:, None]  # (1, 3, 3, h, w)
     ridge = RIDGE * torch.eye(3, device=small.device, dtype=small.dtype)
-    left = spread.movedim((1, 2), (-2, -1)) + ridge  # (1, h, w, 3, 3)
-    return torch.linalg.solve(left, cross.movedim((1, 2), (-1, -2))).movedim((-1, -2), (1, 2))
+    left = spread.permute(0, 3, 4, 1, 2) + ridge  # (1, h, w, 3, 3)
+    found = torch.inverse(left) @ cross.permute(0, 3, 4, 2, 1)  # (1, h, w, 3, C)
+    return found.permute(0, 4, 3, 1, 2)
 
 
 def _window_mean(maps: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ the upper left corner, so that the longer side is [-1, 1]; places in an atlas ar
 
 Two forms. *Faithful* has the paper's MLPs. *Fast* has sums of grids for colour and opacity, and for a mapping
 an affine map a frame plus a coarse bicubic grid, which is smooth by construction; it also has a gain, smooth
-in place, by which a layer may be brighter in one frame than in another (light and shadow; after the residuals
+in place, by which a layer is brighter in one frame than on average (light and shadow; after the residuals
 of Chan et al. 2023, "Hashing Neural Videos Decomposition").
 
 Where we differ from the paper. Several foregrounds lie over one another in order. The faithful form has one
@@ -56,6 +56,9 @@ MAX_LAYERS = 4
 """Quarters of the square that the faithful form's one colour network divides among the layers."""
 MAX_CELLS = 2**24
 """Cells of the finest opacity grid over all frames; longer or larger videos get a coarser one."""
+
+GAIN_CELL = 16
+"""Pixels to a cell of the gain's grid, at least."""
 
 SQUARES = ((0.5, 0.5), (-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5))
 """Middle of each layer's square of side 1 in the shared atlas; the first two are the paper's."""
@@ -141,13 +144,20 @@ class Pyramid(nn.Module):
     """A sum of grids, each of F pictures of C channels over [-1, 1]^2, finer and finer.
 
     Coarse grids learn what is smooth in few steps, fine ones add detail. Beyond the edge the edge goes on.
+    With `centred` pictures are what they differ by from the mean of all.
     """
 
     def __init__(
-        self, pictures: int, channels: int, sizes: Sequence[tuple[int, int]], mode: str = "bilinear"
+        self,
+        pictures: int,
+        channels: int,
+        sizes: Sequence[tuple[int, int]],
+        mode: str = "bilinear",
+        *,
+        centred: bool = False,
     ) -> None:
         super().__init__()
-        self.mode = mode
+        self.mode, self.centred = mode, centred
         self.levels = nn.ParameterList(torch.zeros(pictures, channels, *size) for size in sizes)
 
     def forward(self, places: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -156,6 +166,7 @@ class Pyramid(nn.Module):
         total = places.new_zeros(())
         for level in self.levels:
             picture = level if rows is None else level[rows]
+            picture = picture - level.mean(0) if self.centred else picture
             total = total + grid_sample(
                 picture, at, mode=self.mode, padding_mode="border", align_corners=True
             )
@@ -195,8 +206,7 @@ class Atlas(nn.Module):
         colours = [self._fast_colours() for _ in range(layout.layers)]
         shared = [Mlp(2, 3, layers=8, frequencies=10, skips=(4, 7))]
         self.colours = nn.ModuleList(colours if fast else shared)
-        gains = [Pyramid(layout.frames, 1, [(4, 4), (12, 12)], "bicubic") for _ in range(layout.layers)]
-        self.gains = nn.ModuleList(gains if fast else [])
+        self.gains = nn.ModuleList(self._gain() for _ in range(layout.layers if fast else 0))
 
     # What a place is
 
@@ -274,6 +284,13 @@ class Atlas(nn.Module):
 
     def _chunked_opacity(self) -> nn.ModuleList:
         return nn.ModuleList(Mlp(3, 1, layers=8, frequencies=5) for _ in range(self.chunks))
+
+    def _gain(self) -> Pyramid:
+        """The logarithm of a gain. What is the same in all frames is the atlas's, and cells are large, so
+        that no texture is taken for light."""
+        finest = min(12, max(2, min(self.layout.height, self.layout.width) // GAIN_CELL))
+        sizes = [(n, n) for n in sorted({min(4, finest), finest})]
+        return Pyramid(self.layout.frames, 1, sizes, "bicubic", centred=True)
 
     def _fast_mapping(self) -> SmoothMap:
         long = self.layout.longest

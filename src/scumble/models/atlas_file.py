@@ -58,7 +58,7 @@ def finished(atlas: Atlas, scales: list[float], about: Mapping[str, Any]) -> Sav
     """A fitted atlas with its sheets drawn."""
     found = sheets(atlas, scales)
     pictures = tuple(draw(atlas, k, sheet) for k, sheet in enumerate(found))
-    return SavedAtlas(atlas.eval(), tuple(found), pictures, tuple(scales), about)
+    return SavedAtlas(atlas.requires_grad_(False).eval(), tuple(found), pictures, tuple(scales), about)
 
 
 def save_atlas(path: Path | str, saved: SavedAtlas) -> None:

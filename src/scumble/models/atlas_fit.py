@@ -195,7 +195,10 @@ class Fit:
         tensors = {f"atlas.{name}": tensor for name, tensor in self.atlas.state_dict().items()}
         for index, values in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-        return tensors | {"step": torch.tensor(self.step), "scales": torch.tensor(self.scales)}
+        return tensors | {
+            "step": torch.tensor(self.step),
+            "scales": torch.tensor(self.scales, dtype=torch.float64),
+        }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken."""

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from scumble.core import rng
 from scumble.core.errors import ImageError
 
-__all__ = ["MAX_SCALES", "SMALLEST", "EditLayer", "rgb_of_decorrelated", "scales_for"]
+__all__ = ["MAX_SCALES", "SMALLEST", "EditLayer", "drawn", "rgb_of_decorrelated", "scales_for"]
 
 MAX_SCALES = 7
 """The paper's number of scales."""
@@ -53,6 +54,13 @@ def rgb_of_decorrelated(axes: Tensor) -> Tensor:
     root = axes.new_tensor(COLOUR_AXES) / axes.new_tensor([LIGHT_DAMPING, 1.0, 1.0])
     root = root / root.norm(dim=0).max()
     return torch.einsum("rc,bchw->brhw", root, axes)
+
+
+def drawn(size: tuple[int, int], seed: int, *, channels: int = 128, skip_channels: int = 4) -> EditLayer:
+    """A new network for pictures of `size` (H, W), its weights drawn from `seed` alone. Raises ImageError."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive(seed, "edit layer"))
+        return EditLayer(scales=scales_for(*size), channels=channels, skip_channels=skip_channels)
 
 
 class EditLayer(nn.Module):

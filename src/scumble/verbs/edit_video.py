@@ -100,8 +100,9 @@ class VideoJob:
             bounds = _mask(mask, saved.pictures[number])
             ingredients.append(Ingredient.of("mask", mask, sha256(mask)))
         paint = None
-        if painted is not None or by is not None:
-            source = Source.of(painted if by is None else by(image_of(saved.pictures[number])))
+        given = painted if by is None else by(image_of(saved.pictures[number]))
+        if given is not None:
+            source = Source.of(given)
             paint = _paint(source, saved.pictures[number])
             ingredients.append(source.ingredient("painted"))
         return cls(config.seeded(), read, saved, number, out, bounds, paint, tuple(ingredients), notes)

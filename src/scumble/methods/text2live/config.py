@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from scumble.core.config import Config as Settings
 from scumble.methods.text2live.texts import SCREENS, TEMPLATES
+from scumble.training.settle import SettleConfig
 
 __all__ = ["PRESETS", "Config"]
 
@@ -29,19 +29,9 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Templates = Annotated[tuple[str, ...], AfterValidator(_templates)]
 
 
-class Config(Settings):
+class Config(SettleConfig):
     """How a layer is learnt. Weights are those of the losses, in the paper's order."""
 
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 300
-    """Steps at most."""
-    patience: Annotated[int, Field(ge=0)] = 60
-    """Steps without gain after which the losses count as settled; 0 never stops early."""
-    lr: Annotated[float, Field(gt=0, le=1)] = 4e-3
-    """Learning rate at the first step."""
-    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.99
-    """By which the rate is multiplied after each step, down to 1e-5."""
-    weight_decay: Share = 0.01
-    """AdamW's decoupled decay."""
     size: Annotated[int, Field(ge=16, le=2048)] = 256
     """Shorter side at which the layer is learnt, in pixels; a smaller picture keeps its own."""
     channels: Annotated[int, Field(ge=1, le=512)] = 32
@@ -121,7 +111,7 @@ _PAPER = Config(
     relevancy_looks=1,
     haze=0.0,
 )
-_VIDEO = {
+_VIDEO: dict[str, float] = {
     "structure": 3.0,
     "sparsity": 0.1,
     "sparsity_l0": 0.005,
@@ -138,7 +128,7 @@ PRESETS: dict[str, Config] = {
     "paper": _PAPER,
     # The toy world's captions know these wordings only, and its pictures are small.
     "toybox": _TOYBOX,
-    "video": Config(**_VIDEO, views=2),
+    "video": Config().replace(**_VIDEO, views=2),
     "paper-video": _PAPER.replace(**_VIDEO, steps=3000, lr_decay=0.999, views=6, size=2000),
     "toybox-video": _TOYBOX.replace(**_VIDEO, views=2),
 }

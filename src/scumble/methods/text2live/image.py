@@ -6,35 +6,25 @@ Letters: H x W is the picture's own size, h x w the size it is worked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from scumble.core import rng
-from scumble.core.errors import NumericError
-from scumble.core.events import Loop, Progress
-from scumble.core.images import from_unit
+from scumble.core.events import Loop
 from scumble.methods.text2live import losses
 from scumble.methods.text2live.config import Config
 from scumble.methods.text2live.texts import Texts
 from scumble.methods.text2live.views import GREEN, draw_crop, draw_jitter, draw_views, over
 from scumble.models.clip import Clip
 from scumble.models.clip_vision import see, view_size
-from scumble.models.edit_layer import EditLayer, scales_for
+from scumble.models.edit_layer import drawn
 from scumble.models.relevancy import relevancy_map, seen_share
+from scumble.training.settle import settle
 
-__all__ = ["Bank", "Canvas", "Critic", "edit", "network", "sparsity", "train"]
-
-REPORT = 10
-"""Steps between two readings of the losses."""
-GAIN = 0.005
-"""Share of the losses that `patience` steps have to win, or the losses count as settled."""
-SLOWEST = 1e-5
-"""The learning rate's floor, the paper's."""
+__all__ = ["Bank", "Canvas", "Critic", "edit", "sparsity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +98,12 @@ class Critic:
         if not pictures:
             return {}, {}
         seen = see(self.clip, torch.cat(list(pictures.values())))
-        counts = [len(lot) for lot in pictures.values()]
-        return (
-            dict(zip(pictures, seen.features.split(counts), strict=True)),
-            dict(zip(pictures, seen.tokens.split(counts), strict=True)),
-        )
+        features, tokens = dict[str, Tensor](), dict[str, Tensor]()
+        first = 0
+        for name, lot in pictures.items():
+            rows = slice(first, first + len(lot))
+            features[name], tokens[name], first = seen.features[rows], seen.tokens[rows], rows.stop
+        return features, tokens
 
 
 class Canvas:
@@ -128,7 +119,9 @@ class Canvas:
         self.picture = _worked_at(picture.to(clip.device), config.size)
         size = (self.picture.shape[-2], self.picture.shape[-1])
         self.mask = None if mask is None else interpolate(mask.to(clip.device), size, mode="area")
-        self.network = network(size, config, seed).to(clip.device)
+        self.network = drawn(size, seed, channels=config.channels, skip_channels=config.skip_channels).to(
+            clip.device
+        )
 
     def region(self, texts: Texts) -> Tensor:
         """(1, 1, h, w) in [0, 1]: where the layer is wanted at first. A person's mask; else relevancy to the
@@ -160,8 +153,8 @@ class Canvas:
             least=2 ** len(self.network.downs) + 1,
         )  # fmt: skip
         jitter = draw_jitter(generator, 1, config.jitter)
-        cut = [None if part is None else crop(part) for part in (region, self.mask)]
-        parts = self._of(critic, jitter(crop(self.picture)), *cut, generator)
+        wanted, bounds = (None if part is None else crop(part) for part in (region, self.mask))
+        parts = self._of(critic, jitter(crop(self.picture)), wanted, bounds, generator)
         if step % config.full_every == 0:
             for name, value in self._of(critic, self.picture, region, self.mask, generator).items():
                 parts[name] = parts[name] + value
@@ -223,67 +216,23 @@ def edit(canvas: Canvas, texts: Texts, *, preview_every: int = 0) -> Loop[Tensor
     def preview() -> Tensor:
         return over(canvas.layer(), canvas.picture)
 
-    yield from train(canvas.network, loss, config, preview=preview, preview_every=preview_every)
-    return canvas.layer()
-
-
-def train(
-    network: EditLayer,
-    loss: Callable[[int], dict[str, Tensor]],
-    config: Config,
-    *,
-    preview: Callable[[], Tensor],
-    preview_every: int = 0,
-) -> Loop[int]:
-    """Train the generator by AdamW on the sum of `loss(step)`; returns the number of steps taken.
-
-    Settled, from the end of bootstrapping on: the mean loss of the last `patience` steps, bootstrapping not
-    counted, is hardly below that of as many before.
-    """
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+    yield from settle(
+        canvas.network,
+        loss,
+        config,
+        stage="painting",
+        least=config.bootstrapping_until,
+        passing="bootstrapping",
+        preview=preview,
+        preview_every=preview_every,
     )
-    device = next(network.parameters()).device
-    total, since, means = torch.zeros((), device=device), 0, list[float]()
-    for step in range(config.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = max(min(SLOWEST, config.lr), config.lr * config.lr_decay**step)
-        parts = loss(step)
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(parts.values())).sum().backward()
-        optimiser.step()
-        with torch.no_grad():
-            total, since = total + sum(v for name, v in parts.items() if name != "bootstrapping"), since + 1
-        done = step + 1
-        if since == REPORT or done == config.steps:
-            means.append(_read(total, since, done))
-            total, since = torch.zeros_like(total), 0
-        shown = preview() if preview_every and done % preview_every == 0 else None
-        yield Progress(
-            stage="painting",
-            step=done,
-            total=config.steps,
-            loss=means[-1] if means else None,
-            preview=None if shown is None else from_unit(shown)[0],
-        )
-        if done > config.bootstrapping_until * config.steps and _settled(means, config.patience):
-            return done
-    return config.steps
+    return canvas.layer()
 
 
 def sparsity(opacity: Tensor, config: Config) -> Tensor:
     """The weighted sum of the two measures of how much opacity there is: equation 7."""
     few = config.sparsity_l1 * opacity.abs().mean() + config.sparsity_l0 * losses.smooth_l0(opacity)
     return config.sparsity * few
-
-
-def network(size: tuple[int, int], config: Config, seed: int) -> EditLayer:
-    """A new generator for pictures of `size` (h, w), drawn from `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.derive(seed, "edit layer"))
-        return EditLayer(
-            scales=scales_for(*size), channels=config.channels, skip_channels=config.skip_channels
-        )
 
 
 # Parts
@@ -307,18 +256,3 @@ def _worked_at(picture: Tensor, short_side: int) -> Tensor:
     height, width = picture.shape[-2:]
     factor = min(1.0, short_side / min(height, width))
     return _resized(picture, (round(height * factor), round(width * factor)))
-
-
-def _read(total: Tensor, count: int, step: int) -> float:
-    mean = float(total) / count
-    if not isfinite(mean):
-        raise NumericError(f"The loss is no number before step {step + 1}.", "Lower the learning rate: lr.")
-    return mean
-
-
-def _settled(means: list[float], patience: int) -> bool:
-    rows = patience // REPORT
-    if not patience or rows < 1 or len(means) < 2 * rows:
-        return False
-    late, before = means[-rows:], means[-2 * rows : -rows]
-    return sum(late) > (1 - GAIN) * sum(before)

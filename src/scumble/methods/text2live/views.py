@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-__all__ = ["GREEN", "Crop", "Jitter", "Views", "draw_crop", "draw_jitter", "draw_views", "over"]
+__all__ = ["GREEN", "Crop", "Jitter", "Views", "draw_crop", "draw_jitter", "draw_views", "over", "uniforms"]
 
 GREEN = (0.0, 177 / 255, 64 / 255)
 """The screen that the layer alone is shown on."""
@@ -36,6 +36,11 @@ def over(layer: Tensor, below: Tensor) -> Tensor:
     """a C + (1 - a) below, of layers (B, 4, H, W) over pictures (B, 3, H, W) or a colour (3,): equation 1."""
     below = below[:, None, None] if below.ndim == 1 else below
     return below + layer[:, 3:] * (layer[:, :3] - below)
+
+
+def uniforms(generator: torch.Generator, count: int) -> list[float]:
+    """So many numbers from [0, 1)."""
+    return [float(number) for number in torch.rand(count, generator=generator)]
 
 
 # Colours
@@ -114,13 +119,24 @@ def draw_crop(
     least: int = 8,
 ) -> Crop:
     """A crop of a picture of `size` (H, W): at least `cover` of both sides, resized between `scales` but not
-    below `least` pixels, mirrored by the chance `flip`."""
+    below `least` pixels, mirrored by the chance `flip`.
+
+    Sides are rounded to multiples of ROUND: convolutions are prepared anew for every new size.
+    """
     height, width = size
-    share, scale, y, x, chance = torch.rand(5, generator=generator).tolist()
+    share, scale, y, x, chance = uniforms(generator, 5)
     share, scale = cover + (1 - cover) * share, scales[0] + (scales[1] - scales[0]) * scale
     h, w = max(1, round(height * share)), max(1, round(width * share))
-    out = max(least, round(h * scale)), max(least, round(w * scale))
+    out = _rounded(h * scale, least), _rounded(w * scale, least)
     return Crop(round(y * (height - h)), round(x * (width - w)), h, w, out, chance < flip)
+
+
+ROUND = 8
+"""Pixels that sides of training crops are multiples of."""
+
+
+def _rounded(side: float, least: int) -> int:
+    return max(-(-least // ROUND) * ROUND, round(side / ROUND) * ROUND)
 
 
 # CLIP's views
@@ -193,7 +209,7 @@ def _perspective(pulled: Tensor) -> Tensor:
     # u (g x + h y + 1) = a x + b y + c, and the same for v: eight equations for a ... h.
     rows_u = torch.stack([x, y, one, none, none, none, -u * x, -u * y], -1)
     rows_v = torch.stack([none, none, none, x, y, one, -v * x, -v * y], -1)
-    found = torch.linalg.solve(torch.cat([rows_u, rows_v], 1), torch.cat([u, v], 1))
+    found = (torch.inverse(torch.cat([rows_u, rows_v], 1)) @ torch.cat([u, v], 1)[..., None])[..., 0]
     return torch.cat([found, torch.ones_like(found[:, :1])], 1).view(-1, 3, 3).float()
 
 
