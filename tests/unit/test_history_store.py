@@ -109,7 +109,9 @@ import sys
 from pathlib import Path
 from PIL import Image
 from scumble.history.recipe import Recipe
+from scumble.history import store as module
 from scumble.history.store import Made, Store
+module.PATIENCE = 60  # a busy machine may let one of them wait
 image = Image.new("RGB", (64, 64), "red")
 for number in range(60):
     with Store.opened() as store:

@@ -18,6 +18,7 @@ from scumble.metrics.similarity import (
     paired_similarity,
     subject_similarity,
 )
+from scumble.models.judge import Judge
 
 X, Y = torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0])
 HALF = (X + Y) / math.sqrt(2)
@@ -60,12 +61,18 @@ def test_diversity_is_the_mean_over_pairs() -> None:
         diversity(pictures[:1], l1)
 
 
-def test_features_have_names() -> None:
-    pictures = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+def test_features_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    tiny = Judge((8, 16), (1, 1), 4).eval().requires_grad_(False)
+    monkeypatch.setattr("scumble.models.toybox.judge", lambda device: tiny)
+    pictures = torch.rand(70, 3, 32, 32, generator=torch.Generator().manual_seed(0))  # more than one batch
     judge, identity = named_features("judge"), named_features("identity")
-    assert judge(pictures).shape[0] == identity(pictures).shape[0] == 6
-    assert identity(pictures).norm(dim=1).tolist() == pytest.approx([1] * 6, abs=1e-5)
-    assert abs(kid(judge(pictures), judge(pictures)).mean) < 1
+    assert (judge(pictures).shape, identity(pictures).shape) == ((70, 16), (70, 4))
+    assert identity(pictures).norm(dim=1).tolist() == pytest.approx([1] * 70, abs=1e-5)
+    near, far = (
+        kid(judge(pictures[:35]), judge(other), size=20).mean for other in (pictures[35:], pictures[35:] / 4)
+    )
+    assert abs(near) < far
     for name in ("inception", "dino", "judge2"):
         with pytest.raises(InputError, match=f"no features '{name}'"):
             named_features(name)

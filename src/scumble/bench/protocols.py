@@ -279,15 +279,12 @@ def _sessions(
     ]
     again = yield from _edited(edit, chain)
     ends = dict(zip((case.name for case, *_ in chain), again, strict=True))
-    last = [
-        (case, ends.get(case.name, file)) for case, file in zip(cases, single, strict=True) if case.is_last
-    ]
-    return {
-        "single turn": {"edits": len(cases), "scores": _to_target(cases, single, rulers)},
-        "multi-turn": {"edits": len(last), "scores": _to_target(*zip(*last, strict=True), rulers)}
-        if last
-        else {},
-    }
+    last = [(c, ends.get(c.name, file)) for c, file in zip(cases, single, strict=True) if c.is_last]
+    scores = {"single turn": {"edits": len(cases), "scores": _to_target(cases, single, rulers)}}
+    if last:
+        found = _to_target([case for case, _ in last], [file for _, file in last], rulers)
+        scores["multi-turn"] = {"edits": len(last), "scores": found}
+    return scores
 
 
 def _in_session(folder: Path, name: str) -> Path:

@@ -134,8 +134,10 @@ def _instructpix2pix(path: Path) -> list[EditCase]:
             raise InputError(f"{path / 'seeds.json'} has a row without seeds.", "Get the set again.")
         folder, seed = _inside(path, str(row[0])), str(row[1][0])
         about = _json(folder / "prompt.json", dict)
-        told = [_field(about, key, folder / "prompt.json") for key in ("edit", "input", "output")]
-        cases.append(EditCase(folder.name, _inside(folder, f"{seed}_0.jpg"), *told))
+        edit, before, after = (
+            _field(about, key, folder / "prompt.json") for key in ("edit", "input", "output")
+        )
+        cases.append(EditCase(folder.name, _inside(folder, f"{seed}_0.jpg"), edit, before, after))
     return cases
 
 

@@ -328,26 +328,27 @@ def _limit() -> int:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     """Set up a connection, and the tables where there are none."""
-    for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = NORMAL"):
-        _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}").fetchall())
+    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == VERSION:
-        return
-    _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
-    version = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been faster
+    version = _patiently(lambda: connection.execute("PRAGMA user_version").fetchone()[0])
     if version == 0:
-        for statement in SCHEMA.split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
+        # Both stay in the file; only its first user has to change it.
+        for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL"):
+            _patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}").fetchall())
+        _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:  # otherwise another process was faster
+            for statement in SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
     if version > VERSION:
         raise sqlite3.DatabaseError(f"it was made by a newer scumble (format {version})")
 
 
 def _patiently(work: Callable[[], Result]) -> Result:
-    """`work()`, again and again while another process holds the file: a change of the journal's mode does
-    not wait by itself."""
+    """`work()`, again and again while another process holds the file: a change of the journal's mode, and the
+    last one's closing, make others wait that do not wait by themselves."""
     last = time.monotonic() + PATIENCE
     while True:
         try:

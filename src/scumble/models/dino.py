@@ -7,6 +7,8 @@ The networks are transformers' vision transformers; `facebook/dino-vits16` is wh
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTModel
+from transformers.utils import logging
 
 from scumble.core.errors import ModelError
 from scumble.models.components import listed
@@ -50,6 +53,18 @@ _SETTINGS = (
 )
 """What shapes the network; nothing else is taken from a config."""
 _FILES = ("config.json", "model.safetensors")
+
+
+@contextmanager
+def _no_bars() -> Generator[None]:
+    """Inside, transformers draws no bar of its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +125,16 @@ def load_dino(
         raise ModelError(f"{name} has no model.safetensors.", "Convert it, or pass --trust-pickle.")
     settings, network, how = _KINDS[config["model_type"]]
     shape = settings(**{key: config[key] for key in _SETTINGS if key in config})
-    built, report = network.from_pretrained(
-        folder,
-        config=shape,
-        local_files_only=True,
-        use_safetensors=None if trust_pickle else True,
-        dtype=torch.float32,
-        output_loading_info=True,
-        **how,
-    )
+    with _no_bars():
+        built, report = network.from_pretrained(
+            folder,
+            config=shape,
+            local_files_only=True,
+            use_safetensors=None if trust_pickle else True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **how,
+        )
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{name} lacks {listed(missing)}.", "The file is incomplete.")
     frozen = built.to(device).eval().requires_grad_(False)

@@ -203,8 +203,11 @@ def _loaded(config: ModelConfig | VisionConfig, planned: Plan) -> Model | None:
     wanted, name = planned.recipe.model, config.model if isinstance(config, ModelConfig) else config.clip
     assert wanted is not None
     try:
-        model = config.load() if isinstance(config, ModelConfig) else None
-        found = model.hash if model else config.load_clip()[1].hash
+        if isinstance(config, ModelConfig):
+            model = config.load()
+            found = model.hash
+        else:
+            model, found = None, config.load_clip()[1].hash
     except ModelError as problem:
         if config.offline and "/" in name and not Path(name).exists():
             raise ModelError(problem.message, "Say --download to have it fetched.") from problem
