@@ -29,6 +29,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("data", "regularization"),
     ("demo",),
     ("edit",),
+    ("edit", "instruct"),
     ("edit", "sdedit"),
     ("generate",),
     ("history",),
@@ -48,6 +49,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("toybox", "render"),
     ("toybox", "subjects"),
     ("toybox", "unpack"),
+    ("train",),
+    ("train", "instruct-pix2pix"),
 )
 """Every command there is."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scumble.verbs.composite import composite as composite
     from scumble.verbs.convert import convert as convert
     from scumble.verbs.data_instructions import data_instructions as data_instructions
+    from scumble.verbs.edit_instruct import edit_instruct as edit_instruct
     from scumble.verbs.edit_sdedit import edit_sdedit as edit_sdedit
     from scumble.verbs.edit_text2live import edit_text2live as edit_text2live
     from scumble.verbs.edit_video import edit_video as edit_video
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from scumble.verbs.merge import merge as merge
     from scumble.verbs.redo import redo as redo
     from scumble.verbs.strokes import strokes as strokes
+    from scumble.verbs.train_instruct import train_instruct as train_instruct
 
 __version__ = VERSION
 
@@ -38,6 +40,7 @@ _HOMES = {
     "composite": "scumble.verbs.composite",
     "convert": "scumble.verbs.convert",
     "data_instructions": "scumble.verbs.data_instructions",
+    "edit_instruct": "scumble.verbs.edit_instruct",
     "edit_sdedit": "scumble.verbs.edit_sdedit",
     "edit_text2live": "scumble.verbs.edit_text2live",
     "edit_video": "scumble.verbs.edit_video",
@@ -48,6 +51,7 @@ _HOMES = {
     "merge": "scumble.verbs.merge",
     "redo": "scumble.verbs.redo",
     "strokes": "scumble.verbs.strokes",
+    "train_instruct": "scumble.verbs.train_instruct",
 }
 """Public names and the modules that they live in."""
 
@@ -57,6 +61,7 @@ __all__ = [
     "composite",
     "convert",
     "data_instructions",
+    "edit_instruct",
     "edit_sdedit",
     "edit_text2live",
     "edit_video",
@@ -67,6 +72,7 @@ __all__ = [
     "merge",
     "redo",
     "strokes",
+    "train_instruct",
 ]
 
 

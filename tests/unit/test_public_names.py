@@ -17,6 +17,7 @@ PUBLIC = [
     "composite",
     "convert",
     "data_instructions",
+    "edit_instruct",
     "edit_sdedit",
     "generate",
     "inspect",
@@ -25,6 +26,7 @@ PUBLIC = [
     "merge",
     "redo",
     "strokes",
+    "train_instruct",
 ]
 """The names of `import scumble`. A change here is a change that users see: it belongs in CHANGELOG too."""
 

@@ -20,6 +20,7 @@ from scumble.cli import (
     redo,
     strokes,
     toybox,
+    train,
     weights,
 )
 from scumble.cli.console import say
@@ -39,7 +40,7 @@ for command in (demo.demo, generate.generate, strokes.strokes, composite.composi
     app.command()(command)
 for command in (weights.merge, weights.convert, weights.inspect):
     app.command()(command)
-for group in (learn.app, edit.app, data.app, history.app, toybox.app, bench.app):
+for group in (learn.app, edit.app, train.app, data.app, history.app, toybox.app, bench.app):
     app.add_typer(group)
 
 
