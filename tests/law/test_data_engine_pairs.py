@@ -85,12 +85,12 @@ def test_maps_are_shared_in_every_branch_for_the_share_of_the_steps() -> None:
     assert sharing.last() == 2
     for step in range(4):
         sharing.step = step
-        shared = sharing(maps, own)
+        shared = sharing(maps.clone(), own)
         wanted = maps.clone()
         if step < 2:
             wanted[2], wanted[6] = maps[0], maps[4]  # the second picture of the first pair, both branches
         assert torch.equal(shared, wanted)
-        assert torch.equal(sharing(maps, cross), maps)
+        assert torch.equal(sharing(maps.clone(), cross), maps)
 
 
 def test_cross_attention_is_carried_over_in_the_conditional_branch_only() -> None:
@@ -98,13 +98,13 @@ def test_cross_attention_is_carried_over_in_the_conditional_branch_only() -> Non
     moved = torch.eye(3)[None].roll(1, dims=2)  # token i's attention goes to token i + 1
     own = torch.tensor([[0.0, 0.0, 1.0]])
     sharing = Sharing(torch.tensor([0]), torch.tensor([1]), Alignment(moved, own))
-    carried = sharing(maps, Site("cross", True, "mid", 1))
+    carried = sharing(maps.clone(), Site("cross", True, "mid", 1))
     assert torch.equal(carried[:3], maps[:3])
     wanted = maps[2].roll(1, dims=-1)
     wanted[..., 2] += maps[3][..., 2]
     torch.testing.assert_close(carried[3], wanted)
     sharing.step = 1
-    assert torch.equal(sharing(maps, Site("cross", True, "mid", 1)), maps)
+    assert torch.equal(sharing(maps.clone(), Site("cross", True, "mid", 1)), maps)
 
 
 def test_tokens_are_aligned_by_what_captions_have_in_common() -> None:

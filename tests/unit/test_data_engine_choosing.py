@@ -66,7 +66,7 @@ def test_broken_and_flagged_pairs_are_dropped_and_counted() -> None:
 
 def test_without_a_checker_nothing_is_flagged() -> None:
     counts: Counter[str] = Counter()
-    kept = work(min_direction=0.6)._passing(
+    kept = work(min_direction=0.9)._passing(
         [sample(EDIT, n, PairConfig()) for n in range(2)], pictures((1, 1, 1), (0, 0, 1)), counts
     )
     assert [pair.sample.number for pair in kept] == [1]

@@ -67,19 +67,19 @@ class Sharing:
         return int(torch.cat([self.steps, self.cross_steps]).max())
 
     def __call__(self, maps: Tensor, site: Site) -> Tensor:
-        """The maps (B, h, N, M) to use in a layer, M being N or L."""
+        """The maps (B, h, N, M) to use in a layer, M being N or L: those given, written over where they are
+        replaced, since of large pictures there is no room for a second copy.
+        """
         pairs = len(self.steps)
-        branches = maps.unflatten(0, (BRANCHES, 2, pairs))  # (R, 2, n, h, N, M)
-        first, second = branches.unbind(1)  # (R, n, h, N, M) each
-        if site.cross:
-            if self.alignment is not None:
-                active = (self.step < self.cross_steps).view(pairs, 1, 1, 1)
-                carried = torch.where(active, self.alignment.carry(first[1], second[1]), second[1])
-                second = torch.stack([second[0], carried])
-        else:
+        first, second = maps.unflatten(0, (BRANCHES, 2, pairs)).unbind(1)  # (R, n, h, N, M) each
+        if not site.cross:
             active = (self.step < self.steps).view(pairs, 1, 1, 1)
-            second = torch.where(active, first, second)
-        return torch.stack([first, second], dim=1).flatten(0, 2)
+            second.copy_(torch.where(active, first, second))
+        elif self.alignment is not None:
+            active = (self.step < self.cross_steps).view(pairs, 1, 1, 1)
+            carried = self.alignment.carry(first[1], second[1])
+            second[1].copy_(torch.where(active, carried, second[1]))
+        return maps
 
 
 @contextmanager
