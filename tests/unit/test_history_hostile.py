@@ -19,7 +19,8 @@ from scumble.core.events import finish
 from scumble.core.files import sha256
 from scumble.history.embed import read_recipe
 from scumble.verbs import redo as redoing
-from scumble.verbs.redo import VERBS, plan, redo_to
+from scumble.verbs.redo import plan, redo_to
+from scumble.verbs.redo_verbs import VERBS
 from scumble.verbs.vision import VisionConfig
 
 COUNTS: Counter[str] = Counter()

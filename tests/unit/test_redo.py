@@ -20,6 +20,7 @@ from scumble.history.store import Store
 from scumble.models.load import load
 from scumble.verbs import redo as redoing
 from scumble.verbs.redo import Redone, plan, redo_to
+from scumble.verbs.redo_verbs import VERBS
 from tiny import make, shared
 from tiny_clip import shared_clip
 
@@ -97,7 +98,9 @@ def made(tmp_path: Path) -> dict[str, Path]:
 def test_every_kind_of_output_is_made_again_to_the_bit(tmp_path: Path) -> None:
     outputs = made(tmp_path)
     assert len(outputs) == 26
-    assert {read_recipe(path).command for path in outputs.values()} == set(redoing.VERBS)
+    assert {read_recipe(path).command for path in outputs.values()} == set(VERBS) - {
+        "edit text2live of a video"
+    }
     assert {read_recipe(path).output for path in outputs.values()} == {
         None,
         "grid",

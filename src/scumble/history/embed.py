@@ -1,9 +1,10 @@
-"""Recipes inside picture files: written with a picture, read back from it.
+"""Recipes inside files: written with a picture, read back from it or from a video.
 
 | format | recipe (JSON) | for other programs | made by AI |
 |---|---|---|---|
 | PNG | `scumble` text chunk | `parameters` text chunk | XMP |
 | JPEG, WebP | EXIF ImageHistory | EXIF UserComment | XMP |
+| videos | metadata `scumble`, in any case | | |
 
 The mark that a picture was made by AI is the IPTC digital source type (IPTC Photo Metadata Standard 2023.2).
 It is written even where the recipe is left out, and not where no model took part.
@@ -20,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from scumble.core.decoding import DECODER_ERRORS
 from scumble.core.errors import InputError
+from scumble.data.video import VIDEO_SUFFIXES, pyav
 from scumble.history.recipe import MAX_JSON, Recipe, parameters_line
 
 __all__ = ["read_recipe", "save_options"]
@@ -72,7 +74,7 @@ def save_options(
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in the picture file `path`.
+    """The recipe in the picture or video file `path`.
 
     Only the file's header and text are read; nothing it names is opened. Raises InputError with one sentence
     when the file is no picture, holds no recipe, or holds one that cannot be used.
@@ -80,16 +82,16 @@ def read_recipe(path: Path) -> Recipe:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on the rest of the metadata
-            text = _text(path)
+            text = _video_text(path) if path.suffix.lower() in VIDEO_SUFFIXES else _text(path)
     except FileNotFoundError as problem:
         raise InputError(f"{path} does not exist.") from problem
     except DECODER_ERRORS as problem:
         raise InputError(
-            f"{path} cannot be read as a picture.", "Give a PNG, JPEG or WebP file."
+            f"{path} cannot be read as a picture.", "Give a PNG, JPEG or WebP file, or a video."
         ) from problem
     if not isinstance(text, str):
         raise InputError(
-            f"{path} holds no scumble recipe.", "Only pictures saved by scumble without --no-recipe have one."
+            f"{path} holds no scumble recipe.", "Only what scumble wrote without --no-recipe has one."
         )
     return Recipe.from_json(text[: MAX_JSON + 1])
 
@@ -100,3 +102,14 @@ def _text(path: Path) -> object:
         if image.format == "PNG":
             return image.info.get("scumble")
         return image.getexif().get_ifd(ExifTags.IFD.Exif).get(IMAGE_HISTORY)
+
+
+def _video_text(path: Path) -> object:
+    """The same of a video: its container is opened, and no frame decoded. Raises MissingExtraError."""
+    av = pyav()
+    try:
+        with path.open("rb"), av.open(str(path)) as container:
+            found = {str(name).lower(): value for name, value in container.metadata.items()}
+    except av.error.FFmpegError as problem:
+        raise OSError(str(problem)) from problem
+    return found.get("scumble")

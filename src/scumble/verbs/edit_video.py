@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from scumble.core.files import sha256
 from scumble.core.images import read_mask, save_image, to_uint8, to_unit
 from scumble.data.video import Video, read_video, resize_frames, write_video
 from scumble.history.recipe import Ingredient, Recipe, library_versions
+from scumble.history.store import Made, remember
 from scumble.methods.text2live.texts import filled_in
 from scumble.methods.text2live.video import VideoCanvas, edit
 from scumble.models.atlas_file import SavedAtlas, load_atlas
@@ -158,11 +159,22 @@ def edit_video_to(job: VideoJob, *, with_recipe: bool = True, preview_every: int
     recipe = _recipe(job, known)
     frames = overlay(job.saved.atlas, job.saved.sheets, {job.layer: paint}, job.video.frames)
     metadata = {"scumble": recipe.to_json()} if with_recipe else {}
-    path = yield from write_video(job.out, job.video, frames, metadata=metadata)
+    first: list[Tensor] = []
+    path = yield from write_video(job.out, job.video, _noted(frames, first), metadata=metadata)
     beside = path.with_name(f"{path.stem}-layer.png")
     save_image(image_of(to_uint8(paint[None])[0]), beside)
     rows = [{"path": str(p), "seed": recipe.seed, "sha256": sha256(p)} for p in (path, beside)]
+    if with_recipe:
+        remember([Made(path, str(rows[0]["sha256"]), recipe, image_of(first[0]))])
     return Saved(list(rows), " ".join(job.notes))
+
+
+def _noted(frames: Iterable[Tensor], first: list[Tensor]) -> Iterator[Tensor]:
+    """The same frames; the first goes into `first` too."""
+    for frame in frames:
+        if not first:
+            first.append(frame)
+        yield frame
 
 
 def _paint(source: Source, original: Tensor) -> Tensor:

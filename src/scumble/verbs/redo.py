@@ -1,6 +1,6 @@
 """The same picture again, from the recipe in its file.
 
-A recipe is a stranger's text. It chooses among the verbs below and fills in their settings, which are checked
+A recipe is a stranger's text. It chooses among `redo_verbs` and fills in their settings, which are checked
 like any others. It cannot name a file or a folder to read, nor have anything fetched or unpickled: files come
 from the person or, by their hash, from places that this user's own runs have seen; see `scumble.verbs.find`.
 """
@@ -30,49 +30,17 @@ from scumble.history.recipe import Recipe, library_versions, printable
 from scumble.history.store import Store, recalled
 from scumble.models.load import DTYPES
 from scumble.models.model import Model
-from scumble.verbs import composite, edit_instruct, edit_sdedit, edit_text2live, generate, strokes
+from scumble.verbs import redo_film
 from scumble.verbs.find import Found, find_files, find_model
+from scumble.verbs.generate import Saved
 from scumble.verbs.load import ModelConfig
-from scumble.verbs.outputs import Picture, planned_paths, save_pictures, sheet
+from scumble.verbs.outputs import Picture, is_folder, planned_paths, save_pictures, sheet
+from scumble.verbs.redo_verbs import OURS, VERBS, Verb
 from scumble.verbs.vision import VisionConfig
 
-__all__ = ["VERBS", "Plan", "Redone", "Verb", "plan", "redo", "redo_to"]
+__all__ = ["Plan", "Redone", "plan", "redo", "redo_to"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """How the outputs of one command are made again."""
-
-    config: type[Config]
-    """The settings; those in a recipe are checked by it."""
-    again: Callable[..., Loop[list[Picture]]]
-    """`again(config, model, files)`: every picture of the run. `model` is the loaded one of a ModelConfig,
-    else None; `files` maps roles to files."""
-    needs: tuple[str, ...] = ()
-    """Roles of the files without which it cannot be."""
-    takes: tuple[str, ...] = ()
-    """Roles of those that may be there."""
-    places: tuple[str, ...] = ()
-    """Settings that name a file, a folder or a model of the hub: never taken from a recipe."""
-
-
-VERBS: dict[str, Verb] = {
-    "generate": Verb(generate.GenerateConfig, generate.again),
-    "edit instruct": Verb(edit_instruct.InstructConfig, edit_instruct.again, ("image",), ("mask",)),
-    "edit sdedit": Verb(edit_sdedit.SdeditConfig, edit_sdedit.again, ("guide",), ("original", "mask")),
-    "edit text2live": Verb(edit_text2live.Text2liveConfig, edit_text2live.again, ("image",), ("mask",)),
-    "strokes": Verb(strokes.StrokesConfig, strokes.again, ("image",)),
-    "composite": Verb(composite.CompositeConfig, composite.again, ("image", "patch")),
-    # A verb that writes pictures with recipes has a function `again(config, model, files)` that does its work
-    # and returns its `Picture`s, and a line here: the command as its recipes have it, its Config, that
-    # function, the roles of its ingredients. Settings of its own that say where something lies (not those of
-    # ModelConfig and VisionConfig, which no recipe has) go into `places`:
-    # "edit words": Verb(words.WordsConfig, words.again, ("image",), ("mask",), places=("dictionary",)),
-}
-"""Command of a recipe -> how to do it again."""
-
-OURS = (ModelConfig.model_fields.keys() | VisionConfig.model_fields.keys()) - {"seed"}
-"""Settings of where and how to compute, which no recipe has."""
 LOSSLESS = (".png", ".webp")
 ALONE = ("count", "batch")
 
@@ -142,7 +110,7 @@ def plan(
         verb = _verb(recipe)
         values, changed = _values(verb, recipe, changes)
         found = find_files(recipe, inputs, history)
-        if issubclass(verb.config, ModelConfig | VisionConfig):
+        if issubclass(verb.config, ModelConfig | VisionConfig) and "painted" not in found.files:
             if recipe.model is None:
                 raise InputError("The recipe names no model, and its command needs one.")
             place = find_model(recipe.model, model, history, download=download)
@@ -175,17 +143,35 @@ def redo_to(what: Path | int, out: Path, *, overwrite: bool = False, **options: 
     The result is compared with the original, pixel by pixel, where nothing was changed and both are lossless.
     """
     planned = plan(what, **options)
-    [path] = planned_paths(out if out.suffix else out / "again.png", [0], overwrite=overwrite)
+    if planned.verb.film is not None:
+        return (yield from _filmed(planned, planned.verb.film, out, overwrite=overwrite))
+    [path] = planned_paths(out / "again.png" if is_folder(out) else out, [0], overwrite=overwrite)
     picture = yield from _made(planned)
     before = _before(planned, path)
     edited = any(ingredient.role != "weights" for ingredient in planned.recipe.ingredients)
     [row] = save_pictures([picture], [path], edited=edited)
     same = None if before is None else read_image(path, background=None) == before
-    return Redone(row, same, " ".join(_notes(planned, picture, same)))
+    withheld = ["The model's safety checker withheld the picture; it is black."] if picture.withheld else []
+    return Redone(row, same, " ".join(_notes(planned, picture.recipe.machine, same) + withheld))
+
+
+def _filmed(planned: Plan, film: Callable[..., Loop[Saved]], out: Path, *, overwrite: bool) -> Loop[Redone]:
+    redo_film.check_suffix(out)
+    if isinstance(planned.config, VisionConfig) and planned.recipe.model is not None:
+        _loaded(planned.config, planned)
+    alike = planned.original is not None and planned.original.suffix.lower() == out.suffix.lower()
+    before = redo_film.frames_of(planned.original) if planned.original and alike and planned.is_same else None
+    with _threads(planned.recipe):
+        saved = yield from film(planned.config, planned.found.files, out, overwrite=overwrite)
+    same = None if before is None else redo_film.same_frames(before, out)
+    notes = _notes(planned, {}, same)
+    return Redone(saved.files[0], same, " ".join([*notes, saved.note]).strip())
 
 
 def _made(planned: Plan) -> Loop[Picture]:
     recipe, config = planned.recipe, planned.config
+    if planned.verb.film is not None:
+        raise InputError("A video was asked for as a picture.", "`scumble redo` writes videos.")
     model = _loaded(config, planned) if isinstance(config, ModelConfig | VisionConfig) else None
     with _threads(recipe):
         pictures = yield from planned.verb.again(config, model, planned.found.files)
@@ -235,12 +221,14 @@ def _recipe_of(what: Path | int, history: Store | None) -> tuple[Recipe, Path | 
 
 def _verb(recipe: Recipe) -> Verb:
     """How to follow `recipe`. Raises InputError where its command or what goes into it is not known."""
-    if recipe.command not in VERBS:
+    of_a_video = any(ingredient.role == "video" for ingredient in recipe.ingredients)
+    command = f"{recipe.command} of a video" if of_a_video else recipe.command
+    if command not in VERBS:
         raise InputError(
-            f"Pictures of the command {printable(recipe.command, 60)!r} cannot be made again.",
+            f"Pictures of the command {printable(command, 60)!r} cannot be made again.",
             f"Those of {', '.join(VERBS)} can.",
         )
-    verb = VERBS[recipe.command]
+    verb = VERBS[command]
     roles = [
         i.role for i in recipe.ingredients if i.role != "weights" or not issubclass(verb.config, ModelConfig)
     ]
@@ -339,13 +327,13 @@ def _before(planned: Plan, path: Path) -> Pixels | None:
     return read_image(planned.original, background=None)
 
 
-def _notes(planned: Plan, picture: Picture, same: bool | None) -> list[str]:
-    """What the person should know."""
+def _notes(planned: Plan, machine: dict[str, str], same: bool | None) -> list[str]:
+    """What the person should know: what went in instead, and why the pixels may be others."""
     notes = [f"It was made with {text}." for text in planned.found.replaced]
-    if picture.withheld:
-        notes.append("The model's safety checker withheld the picture; it is black.")
     if same is False:
-        now = picture.recipe.machine or library_versions("cpu", torch.get_num_threads())
+        now = machine or library_versions(
+            str(planned.config.model_dump().get("device")), torch.get_num_threads()
+        )
         differing = [
             f"{name} was {printable(value, 40)} and is {now.get(name, 'not there')}"
             for name, value in planned.recipe.machine.items()

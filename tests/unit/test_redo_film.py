@@ -1,0 +1,83 @@
+"""A video is made again frame by frame, from its number or its file; its recipe is no more trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+from PIL import Image
+
+from cli import Outcome, scumble
+from scumble.core.errors import InputError
+from scumble.core.images import read_image
+from scumble.data.video import read_video
+from scumble.history.embed import read_recipe
+from scumble.history.store import Store
+from scumble.verbs.redo import plan, redo
+from videos import moving_square, square_masks, video_file
+
+
+def run(*argv: Any) -> Outcome:
+    outcome = scumble(*map(str, argv))
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a video, its atlas, and the foreground painted red."""
+    monkeypatch.setenv("SCUMBLE_DATA", str(tmp_path / "data"))
+    video_file(tmp_path / "in.mp4", moving_square(3, 48, 64))
+    Image.fromarray((square_masks(1, 48, 64)[0, 0] * 255).byte().numpy()).save(tmp_path / "mask.png")
+    atlas = ("--mask", tmp_path / "mask.png", "--steps", 5, "--seed", 1, "-o", tmp_path / "in.atlas")
+    run("atlas", tmp_path / "in.mp4", *atlas)
+    sheet = read_image(tmp_path / "in-foreground.png").image
+    Image.new("RGB", sheet.size, (255, 0, 0)).save(tmp_path / "painted.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_painted_video_is_made_again(place: Path, suffix: str) -> None:
+    out, new = place / f"out{suffix}", place / f"new{suffix}"
+    painted = ("--atlas", place / "in.atlas", "--painted", place / "painted.png")
+    run("edit", "text2live", place / "in.mp4", *painted, "-o", out)
+    assert run("redo", out, "-o", new, "--json").json["same"] is True
+    assert torch.equal(read_video(out).frames, read_video(new).frames)
+    assert read_recipe(new) == read_recipe(out)
+    with Store.opened() as store:
+        entries = store.newest()
+        assert [entry.place.name for entry in entries] == [new.name, out.name]
+        assert entries[0].thumbnail[8:12] == b"WEBP"
+    assert run("redo", 1, "-o", place / f"third{suffix}", "--json").json["same"] is True
+    assert "no suffix of a video" in scumble("redo", "1", "-o", str(place / "x.png")).sentence
+    with pytest.raises(InputError, match="`scumble redo` writes videos"):
+        redo(out)
+
+
+def test_what_is_missing_is_named_and_what_is_no_video_is_a_sentence(place: Path) -> None:
+    painted = ("--atlas", place / "in.atlas", "--painted", place / "painted.png")
+    run("edit", "text2live", place / "in.mp4", *painted, "-o", place / "out.mp4")
+    (place / "in.atlas").unlink()
+    with pytest.raises(InputError, match=r"cannot be found: in\.atlas \(atlas\)"):
+        plan(place / "out.mp4")
+    (place / "bad.mp4").write_bytes(b"no video at all")
+    with pytest.raises(InputError, match="cannot be read"):
+        plan(place / "bad.mp4")
+    with pytest.raises(InputError, match="holds no scumble recipe"):
+        plan(place / "in.mp4")
+
+
+def test_a_hostile_recipe_in_a_video(place: Path) -> None:
+    for text in ('{"command": "edit text2live"', "[" * 5000, "\x1b[2J" * 50):
+        with av.open(str(place / "bad.mkv"), "w") as container:
+            container.metadata["scumble"] = text
+            stream = container.add_stream("ffv1", rate=5)
+            stream.width = stream.height = 16
+            for _ in range(2):
+                container.mux(stream.encode(av.VideoFrame(16, 16, "yuv420p")))
+            container.mux(stream.encode(None))
+        with pytest.raises(InputError, match="cannot be used"):
+            plan(place / "bad.mkv")
