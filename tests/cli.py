@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "Outcome", "scumble"]
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     (),
+    ("atlas",),
     ("bench",),
     ("bench", "edits"),
     ("bench", "full-size"),
@@ -31,6 +32,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("edit",),
     ("edit", "instruct"),
     ("edit", "sdedit"),
+    ("edit", "text2live"),
     ("generate",),
     ("history",),
     ("history", "branch"),

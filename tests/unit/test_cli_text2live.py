@@ -283,11 +283,9 @@ def test_videos_that_cannot_be_edited(place: Path, tmp_path: Path) -> None:
 
 def test_videos_that_cannot_have_an_atlas(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.atlas"
-    one = tmp_path / "one.mkv"
-    finish(write_video(one, timed(moving_square(1), [0.0, 0.1][:1]), list(moving_square(1))))
     Image.new("L", (9, 9), 255).save(tmp_path / "mask.png")
     for video, more, sentence in (
-        (one, ("--box", "1,1,9,9"), "one frame only"),
+        (place / "in.mp4", ("--box", "1,1,9,9", "--first", FRAMES - 1), "one frame only"),
         (place / "in.mp4", (), "what moves in front"),
         (place / "in.mp4", ("--box", "1,1,9,9", "--mask", place / "mask.png"), "Masks and a box are two"),
         (place / "in.mp4", ("--box", "1,1,9"), "is no box"),

@@ -14,11 +14,14 @@ ROOT = Path(scumble.__file__).parent
 
 PUBLIC = [
     "__version__",
+    "atlas",
     "composite",
     "convert",
     "data_instructions",
     "edit_instruct",
     "edit_sdedit",
+    "edit_text2live",
+    "edit_video",
     "generate",
     "inspect",
     "learn",

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy
 
 __all__ = [
     "bootstrapping",
@@ -84,8 +83,11 @@ def sparsity(opacity: Tensor, colours: Tensor) -> Tensor:
 
 
 def bootstrapping(opacity: Tensor, masks: Tensor) -> Tensor:
-    """Binary cross entropy of opacity to rough masks in [0, 1], both (..., K - 1)."""
-    return binary_cross_entropy(opacity, masks)
+    """Binary cross entropy of opacity in (0, 1) to rough masks in [0, 1], both (..., K - 1).
+
+    Written out, as torch's own raises where a fit has run away, which is noticed elsewhere.
+    """
+    return -(masks * opacity.log() + (1.0 - masks) * (1.0 - opacity).log()).mean()
 
 
 def placing(uv: Tensor, wanted: Tensor) -> Tensor:
