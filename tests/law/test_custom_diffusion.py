@@ -120,6 +120,18 @@ def test_words_move_in_every_number_in_bfloat16() -> None:
     assert bool((found != start.detach()).all())
 
 
+def test_a_subject_has_its_share_however_many_pictures_it_has(model: Model) -> None:
+    one = Subject("<tom>", "cat", (Shot("9.png", picture(9)),))
+    many = Subject("<rex>", "dog", tuple(Shot(f"{i}.png", picture(i)) for i in range(4)))
+    pictures = gallery(model, [many, one], size=64, cell=16, mirrored=False)
+    bucket, drawn = pictures.draw(model, 3, 0, range(400))
+    owners = [bucket.origins[i][0] for i in drawn.pictures]
+    assert owners.count(0) == pytest.approx(200, abs=30)
+    assert {bucket.origins[i] for i in drawn.pictures} == set(bucket.origins)
+    _, part = pictures.draw(model, 3, 0, [17])
+    assert torch.equal(part.x0, drawn.x0[17:18])
+
+
 # The loss
 
 

@@ -19,7 +19,7 @@ from scumble.core.events import finish
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Shot, Subject
 from scumble.datagen.priors import Prior
-from scumble.methods import dreambooth, textual_inversion
+from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.models.prompts import encode
@@ -271,6 +271,37 @@ def test_rare_words_are_single_tokens_of_the_models_own(model: Model) -> None:
     assert len(token_ids(model, word)[0]) == 1
     assert word.isalpha()
     assert len(word) <= 3
+
+
+def test_captions_of_dreambooth_have_an_effect_and_can_be_left_out(model: Model) -> None:
+    def of(config: dreambooth.Config, shown: Subject) -> dict[str, Tensor]:
+        weights, _ = finish(dreambooth.learn(model, [shown], config))
+        return {n: c.tensors()["b"] for n, c in weights.changes.items()}
+
+    config = DB.replace(steps=1, prior_weight=0.0)
+    told = Subject("<rex>", "dog", tuple(Shot(s.name, s.image, "a red dog") for s in subject().shots))
+    plain = of(config, subject())
+    assert not same(of(config, told), plain)
+    assert same(of(config.replace(captions=False), told), plain)
+
+
+@pytest.mark.parametrize("method", [textual_inversion, dreambooth, custom_diffusion])
+def test_activations_are_computed_twice_where_asked_for(
+    model: Model, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    calls: list[str] = []
+    for kind in ("enable", "disable"):
+        name = f"{kind}_gradient_checkpointing"
+        plain = getattr(model.denoiser, name)
+        monkeypatch.setattr(
+            model.denoiser, name, lambda kind=kind, plain=plain: (calls.append(kind), plain())
+        )
+    given: dict[str, Any] = {"steps": 1, "batch": 1, "size": 64}
+    given |= {} if method is textual_inversion else {"prior_weight": 0.0}
+    for flag in (False, True):
+        finish(method.learn(model, [subject()], method.Config(**given, gradient_checkpointing=flag)))
+    assert calls == ["enable", "disable"]
+    assert not model.denoiser.is_gradient_checkpointing
 
 
 def test_gradient_checkpointing_changes_rounding_only(model: Model) -> None:

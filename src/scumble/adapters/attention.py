@@ -108,7 +108,7 @@ def replace_maps(
 
 
 @contextmanager
-def first_token_stopped(model: Model, chunk: int = 77) -> Generator[None]:
+def first_token_stopped(model: Model) -> Generator[None]:
     """Inside, no gradient flows through the keys and values of the first token of each chunk of a prompt.
 
     That token is the start marker, the same in every prompt, and what is learnt from it is learnt for all of
@@ -117,9 +117,10 @@ def first_token_stopped(model: Model, chunk: int = 77) -> Generator[None]:
     """
 
     def stop(_layer: Any, _arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        first = torch.arange(output.shape[1], device=output.device) % chunk == 0  # (L,)
+        first = torch.arange(output.shape[1], device=output.device) % length == 0  # (L,)
         return torch.where(first[:, None], output.detach(), output)  # (B, L, D)
 
+    length = model.tokenizers[0].model_max_length  # of a chunk
     with ExitStack() as stack:
         for _, layer in _some(model, lambda site: site.cross):
             for projection in (layer.to_k, layer.to_v):

@@ -257,6 +257,7 @@ def _tune(
 ) -> Loop[tuple[LowRankLayers, Fitted]]:
     """Low-rank tuning of the attention around the words, which stay as they are."""
     with ExitStack() as stack:
+        stack.enter_context(gradient_checkpointing(model, config.gradient_checkpointing))
         layers = stack.enter_context(
             low_rank(find_layers(model, ATTENTION), rank=config.rank, seed=config.seed)
         )

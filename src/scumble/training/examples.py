@@ -107,16 +107,30 @@ def encoded_views(model: Model, pictures: Iterable[tuple[Tensor, Tensor | None]]
     return Latents(torch.stack(means), torch.stack(stds), mask)
 
 
-def draw(model: Model, latents: Latents, seed: int, step: int, rows: Sequence[int], purpose: str) -> Drawn:
+def draw(
+    model: Model,
+    latents: Latents,
+    seed: int,
+    step: int,
+    rows: Sequence[int],
+    purpose: str,
+    *,
+    shares: Tensor | None = None,
+) -> Drawn:
     """The examples with numbers `rows` of a step: which picture and view, latents, noise and time of each.
 
-    An example depends on `seed`, `purpose`, `step` and its number only.
+    An example depends on `seed`, `purpose`, `step` and its number only. Pictures are drawn in proportion to
+    `shares` (N,), equally without.
     """
     seeds = [rng.derive(seed, purpose, step, row) for row in rows]
     chance = rng.generators(seeds)
     views, times = latents.mean.shape[1], model.schedule.num_train_timesteps
     limits = (len(latents), views, times)
     picks = [[int(torch.randint(limit, (), generator=g)) for limit in limits] for g in chance]
+    if shares is not None:
+        for pick, of in zip(picks, seeds, strict=True):
+            again = rng.generator(rng.derive(of, "picture"))
+            pick[0] = int(torch.multinomial(shares, 1, generator=again))
     device, shape = latents.mean.device, latents.mean.shape[2:]
     t = torch.tensor([pick[2] for pick in picks])  # stays on the CPU, where levels are looked up
     picture, view = torch.tensor([pick[:2] for pick in picks]).T.to(device, non_blocking=True)

@@ -4,6 +4,7 @@ that each example is told with.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -47,11 +48,16 @@ class Gallery:
         return [bucket.size for bucket in self.buckets]
 
     def draw(self, model: Model, seed: int, step: int, rows: Sequence[int]) -> tuple[Bucket, Drawn]:
-        """The examples `rows` of a step, all from one bucket, chosen as often as it has pictures."""
-        counts = torch.tensor([float(len(bucket.origins)) for bucket in self.buckets])
+        """The examples `rows` of a step, all from one bucket. Every subject has the same share of all
+        examples however many pictures it has, and each of its pictures the same share of these.
+        """
+        counts = Counter(owner for bucket in self.buckets for owner, _ in bucket.origins)
+        shares = [torch.tensor([1 / counts[owner] for owner, _ in b.origins]) for b in self.buckets]
         chance = rng.generator(rng.derive(seed, "bucket", step))
-        bucket = self.buckets[int(torch.multinomial(counts, 1, generator=chance))]
-        return bucket, draw(model, bucket.latents, seed, step, rows, "example")
+        which = int(torch.multinomial(torch.stack([s.sum() for s in shares]), 1, generator=chance))
+        bucket, share = self.buckets[which], shares[which]
+        uneven = None if bool((share == share[0]).all()) else share
+        return bucket, draw(model, bucket.latents, seed, step, rows, "example", shares=uneven)
 
 
 def gallery(
