@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
-from recipes.toybox import card, pack, pictures, run, tokenizer
+from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
+from recipes.toybox import card, edits, instruct, latents, pack, pictures, run, tokenizer
 from recipes.toybox.loop import Run
 from recipes.toybox.scales import SCALES
 from safetensors.torch import load_file
@@ -19,6 +19,10 @@ from transformers import CLIPModel, CLIPTokenizer
 from scumble.core.errors import InputError, ModelError
 from scumble.models import toybox
 from scumble.models.judge import Judge
+from scumble.models.load import load
+from scumble.sampling.guided import default_guidance
+from scumble.world.instructions import every_edit
+from scumble.world.splits import is_held_out
 from scumble.world.words import caption
 
 
@@ -42,6 +46,8 @@ def test_every_stage_left_its_part(trained: Path) -> None:
         "clip",
         "vae",
         "unet",
+        "unet_instruct",
+        "edits",
         "judge",
         "upscaler",
         "packed",
@@ -49,10 +55,10 @@ def test_every_stage_left_its_part(trained: Path) -> None:
     } <= parts
     halves = [
         path
-        for name in ("clip", "vae", "unet", "judge", "upscaler")
+        for name in ("clip", "vae", "unet", "unet_instruct", "judge", "upscaler")
         for path in (trained / name).glob("*.safetensors")
     ]
-    assert len(halves) == 5
+    assert len(halves) == 6
     for path in halves:
         assert {t.dtype for t in load_file(path).values() if t.is_floating_point()} == {torch.float16}
 
@@ -65,6 +71,70 @@ def test_plain_diffusers_draws_with_the_folder(expanded: Path) -> None:
     assert images.shape == (1, 128, 128, 3)
     assert np.isfinite(images).all()
     assert images.std() > 0
+
+
+def test_plain_diffusers_edits_with_the_editing_folder(expanded: Path) -> None:
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(expanded / toybox.EDITING)
+    assert (pipeline.unet.config.in_channels, pipeline.scheduler.config.beta_end) == (8, 0.012)
+    pipeline.set_progress_bar_config(disable=True)
+    shown = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    [image] = pipeline("make it night", image=shown, num_inference_steps=2, output_type="np").images
+    assert image.shape == (128, 128, 3)
+    assert np.isfinite(image).all()
+
+
+def test_the_editing_folder_shares_its_other_parts(expanded: Path) -> None:
+    for part in ("vae", "text_encoder", "tokenizer"):
+        for path in (expanded / part).iterdir():
+            assert path.read_bytes() == (expanded / toybox.EDITING / part / path.name).read_bytes()
+    weights = "vae/diffusion_pytorch_model.safetensors"
+    assert (expanded / weights).samefile(expanded / toybox.EDITING / weights)
+    plain, editing = (
+        load_file(place / "unet" / "diffusion_pytorch_model.safetensors")
+        for place in (expanded, expanded / toybox.EDITING)
+    )
+    assert plain["conv_in.weight"].shape[1] == 4
+    assert editing["conv_in.weight"].shape[1] == 8
+
+
+def test_toybox_instruct_is_a_model(expanded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toybox, "folder", lambda: expanded)
+    model = load("toybox-instruct")
+    assert (model.name, model.condition_channels, model.default_size) == ("toybox-instruct", 4, 128)
+    assert default_guidance(model) == default_guidance(load("toybox"))
+    monkeypatch.setattr(toybox, "folder", lambda: expanded / "vae")
+    with pytest.raises(ModelError, match="no weights for toybox-instruct yet"):
+        load("toybox-instruct")
+
+
+def test_edits_start_from_the_denoiser_that_sees_no_picture(trained: Path) -> None:
+    tiny = Run(out=trained, scale=SCALES["tiny"])
+    wide, plain = instruct.widened(tiny), load_file(trained / "unet" / "diffusion_pytorch_model.safetensors")
+    assert torch.equal(wide.conv_in.weight[:, :4], plain["conv_in.weight"].float())
+    assert torch.equal(wide.conv_in.bias, plain["conv_in.bias"].float())
+    assert not wide.conv_in.weight[:, 4:].any()
+    learnt = instruct.load(trained)
+    assert learnt.conv_in.weight[:, 4:].any()
+
+
+def test_pairs_are_of_one_scene_and_its_edit(trained: Path) -> None:
+    tiny = Run(out=trained, scale=SCALES["tiny"])
+    drawn = edits.edits(tiny, 0, 12)
+    assert [edit.before for edit in drawn] == pictures.scenes(tiny, range(12))
+    assert not any(is_held_out(edit.after) for edit in drawn)
+    after = torch.cat([edits.load(path, "cpu") for path in edits.shards(tiny)])
+    alone = pictures.drawn([drawn[9].after], "cpu")  # in a batch of its own, so equal to rounding
+    assert (after[9:10].int() - alone.int()).abs().max() <= 1
+    mean, _ = instruct.encoded(tiny)
+    before, _ = latents.load(tiny)
+    assert mean.shape == before[:12].shape
+    words, ids = tokenizer.load(trained), edits.instructions(tiny, 12)
+    told = words(drawn[5].text).input_ids
+    assert ids[5, 0, : len(told)].tolist() == told
+    for edit in drawn:
+        for text in edits.wordings(edit, 4):
+            same = [e.after for e in every_edit(edit.before, kinds=[edit.kind]) if e.text == text]
+            assert edit.after in same
 
 
 def test_text_encoder_is_clips_text_tower(expanded: Path) -> None:
@@ -120,7 +190,7 @@ def test_card_tells_what_was_reached(trained: Path) -> None:
     text = (pack.folder(trained) / "README.md").read_text()
     facts = json.loads((trained / "facts" / "clip.json").read_text())
     assert f"| retrieval among 100 | {facts['retrieval among 100']} |" in text
-    assert card.written(trained).count("\n## ") == 6
+    assert card.written(trained).count("\n## ") == 7
 
 
 def test_captions_are_the_tokens_of_the_wordings(trained: Path) -> None:
@@ -154,7 +224,7 @@ def test_packing_what_landed_gives_the_same_weights(
     out = tmp_path / "out"
     assert run.main(["--stage", "landed", "--scale", "tiny", "--out", str(out)]) == 0
     pack.pack(out, tmp_path / "again")
-    for part in ("clip", "vae", "unet", "judge", "upscaler"):
+    for part in ("clip", "vae", "unet", "unet_instruct", "judge", "upscaler"):
         (path,) = (pack.folder(trained) / part).glob("*.safetensors")
         once, twice = load_file(path), load_file(tmp_path / "again" / part / path.name)
         assert set(once) == set(twice)
