@@ -8,12 +8,15 @@ encoded by CLIP's frozen text tower, each picture under several wordings.
 
 from __future__ import annotations
 
+import math
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
 from recipes.toybox import autoencoder, card, clip, latents, pictures
@@ -95,18 +98,23 @@ class _Denoising:
         self.mean, self.std = latents.load(run)
         self.ids = pictures.captions(run, len(self.mean)).ids
         self.padding = int(self.ids[0, 0, -1])
+        self.simple = _simple(run, len(self.mean))
+        self.all_from = math.ceil(run.scale.simple_first * run.fit(run.scale.fit_denoiser).steps)
         self.levels = schedules.scaled_linear(TIMES).levels(torch.arange(TIMES).double()).to(run.device)
 
     def __call__(self, step: int) -> Tensor:
         generator = self.run.generator("denoiser", step)
         batch, device = self.run.scale.fit_denoiser.batch, self.mean.device
         index = torch.randint(len(self.mean), (batch,), generator=generator, device=device)
+        if step < self.all_from:
+            index = self.simple[index % len(self.simple)]
         x0 = self._latents(index, generator)
         eps = torch.randn(x0.shape, generator=generator, device=device)
         t = spread_times(batch, generator, device)
         level = Level(self.levels.alpha[t], self.levels.sigma[t])
         noisy = level.mix(x0, eps).contiguous(memory_format=torch.channels_last)
-        predicted = self.model(noisy, t, self._condition(index, generator)).sample
+        with plain_attention(self.run.device):
+            predicted = self.model(noisy, t, self._condition(index, generator)).sample
         return parameterisation.loss(predicted, x0, eps, level, "eps", weighting="min_snr").mean()
 
     def _latents(self, index: Tensor, generator: torch.Generator) -> Tensor:
@@ -123,6 +131,18 @@ class _Denoising:
         ids[:, : self.ids.shape[-1]] = self.ids[index, wording].long()
         ids[dropped, 1:] = self.padding
         return self.text(ids).last_hidden_state  # (B, 77, D)
+
+
+def _simple(run: Run, count: int) -> Tensor:
+    """The numbers of those of the first `count` pictures that are photos of one thing."""
+    scenes = pictures.scenes(run, range(count))
+    chosen = [i for i, scene in enumerate(scenes) if scene.style == "photo" and len(scene.things) == 1]
+    return torch.tensor(chosen or list(range(count)), device=run.device)
+
+
+def plain_attention(device: str) -> AbstractContextManager[object]:
+    """On a CPU, matrix by matrix: on maps as small as these the fused kernel's backward pass takes longer."""
+    return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
 
 
 def spread_times(batch: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -97,6 +97,8 @@ class Scale:
     """Whether CLIP also sees pictures that went through the autoencoder."""
     mirrored: bool = True
     """Whether the denoiser also sees every picture mirrored."""
+    simple_first: float = 0.0
+    """Share of the denoiser's steps, at the start, that see photos of one thing only."""
     crop: int = SIZE
     """Side of the squares that the autoencoder is trained on."""
     perceptual: bool = True
@@ -154,6 +156,7 @@ CPU = Scale(
     autocast=True,
     round_trips=False,
     mirrored=False,
+    simple_first=1.0,
     crop=64,
     perceptual=False,
     clip=ClipSize(text_layers=3, vision_width=128),
