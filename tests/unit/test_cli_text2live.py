@@ -137,6 +137,9 @@ def test_presets_and_dry_run(tmp_path: Path) -> None:
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith("about ")
     assert not (tmp_path / "out.png").exists()
+    outcome = run(image, tmp_path / "out.jpg", "--prompt", "a red cat", steps=1)
+    assert "JPEG changes every pixel" in outcome.err
+    assert (tmp_path / "out-layer.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -258,6 +261,7 @@ def test_any_other_edit_of_the_atlas(place: Path, tmp_path: Path) -> None:
 
 def test_videos_that_cannot_be_edited(place: Path, tmp_path: Path) -> None:
     out, prompt = tmp_path / "out.mp4", ("--prompt", "a red cat")
+    assert edited(place, out, *prompt, "--dry-run").out.startswith("nothing stands in its way")
     outcome = scumble("edit", "text2live", str(place / "in.mp4"), *prompt, "-o", str(out))
     assert "needs an atlas" in outcome.sentence
     assert "scumble atlas" in outcome.sentence

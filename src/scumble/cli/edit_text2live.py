@@ -83,6 +83,10 @@ def _video(given: dict[str, Any]) -> None:
     job = VideoJob.of(settings, given["image"], given["output"], **files, overwrite=given["overwrite"])
     for note in job.notes:
         say(note)
+    if given["dry_run"]:
+        needs = settings.model_dump(mode="json", exclude_none=True)
+        give({"settings": needs}, as_json=given["as_json"], text=f"nothing stands in its way\n{needs}")
+        return
     previews = given["previews"]
     loop = edit_video_to(job, with_recipe=not given["no_recipe"], preview_every=25 if previews else 0)
     done = follow(_shown(loop, previews))

@@ -25,6 +25,7 @@ from scumble.methods.text2live.texts import Texts, filled_in
 from scumble.methods.text2live.views import GREEN
 from scumble.models.clip import Clip
 from scumble.sampling import estimate
+from scumble.verbs.edits import NOT_EXACT
 from scumble.verbs.generate import Estimate, Saved
 from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
 from scumble.verbs.outputs import Picture, save_pictures
@@ -256,7 +257,8 @@ class Job:
     def notes(self) -> list[str]:
         """What a person should know before the time is spent."""
         found = (notes_before(self.configs, self.clip, self.work(f), f.name) for f in self.files)
-        return [note for notes in found for note in notes]
+        lossy = any(path.suffix.lower() in (".jpg", ".jpeg") for paths in self.places for path in paths)
+        return [note for notes in found for note in notes] + ([NOT_EXACT] if lossy else [])
 
 
 def edit_to(job: Job, *, with_recipe: bool = True, preview_every: int = 0) -> Loop[Saved]:
