@@ -17,6 +17,7 @@ from torch import Tensor
 from learnt import noise, tiny_model
 from scumble.adapters.attach import attach
 from scumble.adapters.changes import Change, Dense, LowRank, norms, parameters_of
+from scumble.adapters.formats.adobe import _original
 from scumble.adapters.formats.kohya import layer_names
 from scumble.adapters.tokens import words_attached
 from scumble.adapters.weights import Weights, Word
@@ -345,6 +346,16 @@ def test_deltas_of_the_original_code_are_read(tmp_path: Path) -> None:
     again = read_any(tmp_path / "delta_epoch=000004.ckpt", model, word="<new>", trust_pickle=True)
     assert list(again.words) == ["<new1>", "<new2>"]
     torch.testing.assert_close(again.changes[name].against(base), torch.ones_like(base))
+
+
+def test_the_original_names_of_deltas_are_those_of_the_published_model() -> None:
+    config = PUBLISHED["sd1"]["unet"]
+    model: Any = SimpleNamespace(family="sd1", denoiser=SimpleNamespace(config=config))
+    found = {theirs for theirs, ours in _original(model).items() if ".attn2.to_" in ours}
+    table = gzip.decompress((KEYS / "sd15.tsv.gz").read_bytes()).decode().splitlines()
+    expected = {line.split("\t")[0] for line in table if ".attn2.to_" in line}
+    assert found == expected
+    assert len(expected) == 16 * 5
 
 
 # Whole models

@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cli import Outcome, scumble
-from scumble.adapters.weights import Weights
+from scumble.adapters.formats import a1111, diffusers, kohya
+from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
 from scumble.models.model import Model
 from scumble.verbs import learn as verb
@@ -142,6 +143,48 @@ def test_what_a_format_cannot_hold_is_a_sentence(photos: Path, tmp_path: Path) -
     save_file({"nonsense": torch.zeros(2, 2, 2)}, tmp_path / "bad.safetensors")
     assert "no learnt weights" in scumble("inspect", str(tmp_path / "bad.safetensors")).sentence
     assert scumble("inspect", str(shared("sd1")), "--json").json["kind"] == "a model"
+    save_file({"<x>": torch.zeros(1, 32)}, tmp_path / "rude.safetensors", {"note": "\x1b[31mred\n"})
+    shown = scumble("inspect", str(tmp_path / "rude.safetensors"))
+    assert (shown.status, "note: ?[31mred?" in shown.out, "\x1b" in shown.out) == (0, True, False)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"lora_unet_conv_in.lora_down.weight": (3,), "lora_unet_conv_in.lora_up.weight": (16, 3)},
+        {"lora_unet_conv_in.lora_down.weight": (3, 4, 3, 3)},
+        {"lora_unet_conv_in.diff": (5,)},
+        {"lora_unet_conv_in.hada_w1_a": (5, 2)},
+        {"lora_unet_nowhere.alpha": ()},
+        {"unet.conv_in.lora.down.weight": (2, 4), "unet.conv_in.lora.up.weight": (16, 2)},
+        {"unet.nowhere.lora_A.weight": (2, 4), "unet.nowhere.lora_B.weight": (2, 4)},
+        {"state_dict.embed": ()},
+        {"modifier_token.<a>": (2, 3, 4)},
+        {"mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_custom_diffusion.weight": (3, 3)},
+        {"emb_params": (2, 3, 4)},
+        {"emb_params": (2, 31)},
+        {"clip_l": (2, 32)},
+        {"<word>": (31,)},
+    ],
+)
+def test_files_of_others_that_are_not_sound_are_a_sentence(
+    tmp_path: Path, tensors: dict[str, tuple[int, ...]]
+) -> None:
+    save_file({name: torch.ones(shape) for name, shape in tensors.items()}, tmp_path / "x.safetensors")
+    model = ("--model", str(shared("sd1")))
+    out = tmp_path / "out.safetensors"
+    done = scumble("convert", str(tmp_path / "x.safetensors"), "--to", "scumble", "-o", str(out), *model)
+    assert (done.status, bool(done.sentence)) == (2, True), done.err
+    assert not out.exists()
+
+
+def test_words_of_one_file_name_have_files_of_their_own(tmp_path: Path) -> None:
+    words = {text: Word((torch.ones(1, 32),)) for text in ("<rex>", "rex", "../rex")}
+    weights = Weights(method="x", family="sd1", base_hash="", words=words)
+    for module in (a1111, kohya, diffusers):
+        names = module.write(weights, ModelConfig(model=str(shared("sd1")), device="cpu").load())
+        assert len(names) == 3
+        assert all(Path(name).name == name and not name.startswith(".") for name in names)
 
 
 # Bad input

@@ -104,7 +104,11 @@ def read_any(
             if len(files) > 1:
                 raise WeightsError(f"{source} holds weights of scumble and others.", "Give one file.")
             return _renamed(Weights.load(file), word, noun)
-        parts = FORMATS[format_of(content, file)].read(content, model, word, file)
+        kind = format_of(content, file)
+        try:
+            parts = FORMATS[kind].read(content, model, word, file)
+        except (ValueError, TypeError, IndexError, RuntimeError) as problem:  # shapes that do not fit
+            raise WeightsError(f"{file} is not sound, for a file of {kind}: {problem}.") from problem
         for text, one in parts.words.items():
             if text in words:
                 raise WeightsError(f"Two files in {source} hold the word {text!r}.", "Convert one by one.")

@@ -39,7 +39,7 @@ def inspect(path: Path | str, *, trust_pickle: bool = False) -> dict[str, Any]:
 
 
 def described(facts: dict[str, Any]) -> str:
-    """The facts for people, a line each."""
+    """The facts for people, a line each; what a stranger wrote cannot steer the terminal."""
     lines: list[str] = []
     for key, value in facts.items():
         if isinstance(value, dict):
@@ -48,7 +48,7 @@ def described(facts: dict[str, Any]) -> str:
             lines += [f"{key}: {', '.join(map(str, value)) or 'none'}"]
         else:
             lines += [f"{key}: {value}"]
-    return "\n".join(lines)
+    return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
 def _ours(path: Path, weights: Weights) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scumble.adapters.formats.content import Content, Parts
+from scumble.adapters.formats.content import Content, Parts, file_names
 from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import WeightsError
-from scumble.core.files import safe_name
 from scumble.models.model import Model
 
-__all__ = ["NAME", "claims", "read", "write", "written_word"]
+__all__ = ["NAME", "claims", "read", "write", "written_words"]
 
 NAME = "a1111"
 SINGLE = ("emb_params", "emp_params")
@@ -52,10 +51,16 @@ def write(weights: Weights, _model: Model) -> dict[str, Mapping[str, Any]]:
         )
     if not weights.words:
         raise WeightsError("These weights have no words.", "Use another format.")
-    return {f"{safe_name(text)}.safetensors": written_word(word) for text, word in weights.words.items()}
+    return written_words(weights)
 
 
-def written_word(word: Word) -> dict[str, Any]:
+def written_words(weights: Weights) -> dict[str, Mapping[str, Any]]:
+    """A file for each word."""
+    stems = file_names(weights.words)
+    return {f"{stems[text]}.safetensors": _written(word) for text, word in weights.words.items()}
+
+
+def _written(word: Word) -> dict[str, Any]:
     """The tensors of one word."""
     if len(word.vectors) == len(BOTH):
         return dict(zip(BOTH, word.vectors, strict=True))

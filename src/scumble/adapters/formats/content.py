@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from scumble.adapters.changes import Change, LowRank
 from scumble.adapters.weights import Word
 from scumble.core.errors import ModelError, WeightsError
-from scumble.core.files import atomic_write
+from scumble.core.files import atomic_write, safe_name
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
 from scumble.models.tensors import file_kind
 
@@ -30,6 +30,7 @@ __all__ = [
     "Content",
     "LowRankParts",
     "Parts",
+    "file_names",
     "flattened",
     "metadata_json",
     "read_content",
@@ -70,11 +71,11 @@ class LowRankParts:
         if not {"down", "up"} <= self.tensors.keys():
             raise WeightsError(f"The file has only one half of the low-rank change of {name!r}.")
         down, up = self.tensors["down"].float(), self.tensors["up"].float()
-        if "alpha" in self.tensors:
+        if "alpha" in self.tensors and self.tensors["alpha"].numel() == 1:
             alpha = float(self.tensors["alpha"])
         magnitude = self.tensors.get("magnitude")
         rank = len(down)
-        if down[0].numel() != shape[1:].numel():
+        if min(down.ndim, up.ndim) < 2 or not rank or down[0].numel() != shape[1:].numel():
             raise WeightsError(
                 f"The low-rank change of {name!r} does not fit its shape {tuple(shape)} in this model.",
                 "It was learnt on another model.",
@@ -95,7 +96,7 @@ def read_content(path: Path, *, trust_pickle: bool = False) -> Content:
         raise WeightsError(problem.message, "Give learnt weights.") from None
     if kind == "pickle":
         tensors, texts = _unpickled(path, trust_pickle)
-        return Content(tensors, {}, texts)
+        return Content(_finite(tensors, path), {}, texts)
     metadata = safetensors_header(path, error=WeightsError)["__metadata__"]
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -103,10 +104,7 @@ def read_content(path: Path, *, trust_pickle: bool = False) -> Content:
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as problem:
         raise WeightsError(f"{path} cannot be read: {problem}.") from problem
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise WeightsError(f"In {path} the tensor {name[:120]!r} holds NaN or infinity.")
-    return Content(tensors, metadata)
+    return Content(_finite(tensors, path), metadata)
 
 
 def write_content(
@@ -139,6 +137,24 @@ def flattened(content: Any, before: str = "", depth: int = 0) -> Iterator[tuple[
         return
     for key, value in pairs:
         yield from flattened(value, f"{before}.{key}" if before else str(key), depth + 1)
+
+
+def file_names(words: Iterable[str]) -> dict[str, str]:
+    """A stem for the file of each word, safe and each its own."""
+    stems: dict[str, str] = {}
+    for word in words:
+        stem = safe_name(word)
+        while stem in stems.values():
+            stem += "-"
+        stems[word] = stem
+    return stems
+
+
+def _finite(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise WeightsError(f"In {path} the tensor {name[:120]!r} holds NaN or infinity.")
+    return tensors
 
 
 def _plain(content: Any) -> Any:

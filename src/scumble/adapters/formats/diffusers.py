@@ -22,10 +22,16 @@ import torch
 from torch import Tensor
 
 from scumble.adapters.changes import Change, Dense, LowRank, parameters_of, refuse_unknown
-from scumble.adapters.formats.content import Content, LowRankParts, Parts, metadata_json, read_content
+from scumble.adapters.formats.content import (
+    Content,
+    LowRankParts,
+    Parts,
+    file_names,
+    metadata_json,
+    read_content,
+)
 from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import WeightsError
-from scumble.core.files import safe_name
 from scumble.models.model import Model
 
 __all__ = ["NAME", "claims", "low_rank_parts", "read", "write", "written_words"]
@@ -84,10 +90,9 @@ def write(weights: Weights, model: Model) -> dict[str, Mapping[str, Any]]:
 def written_words(weights: Weights) -> dict[str, Mapping[str, Any]]:
     """The files of the words: `learned_embeds` for one, a file each for several."""
     files: dict[str, Mapping[str, Any]] = {}
+    stems = file_names(weights.words)
     for text, word in weights.words.items():
-        stem = Path(WORD_FILE).stem if len(weights.words) == 1 else safe_name(text)
-        while f"{stem}.safetensors" in files:
-            stem += "-"
+        stem = Path(WORD_FILE).stem if len(weights.words) == 1 else stems[text]
         for number, vectors in enumerate(word.vectors, 1):
             name = f"{stem}.safetensors" if number == 1 else f"{stem}_{number}.safetensors"
             files[name] = {text: vectors}
@@ -100,7 +105,8 @@ def low_rank_parts(changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
     for name, change in changes.items():
         part, _, layer = name.removesuffix(".weight").partition(".")
         text = part.startswith("text")
-        where = f"{part}.text_model.{layer}" if text else f"{part}.{layer}"
+        inside = text and not layer.startswith("text_projection")
+        where = f"{part}.text_model.{layer}" if inside else f"{part}.{layer}"
         up = change.alpha / len(change.a) * change.b.float()
         up = up.reshape(*up.shape, *[1] * (change.a.ndim - 2))  # (out, r[, 1, 1])
         if change.magnitude is not None:
@@ -134,8 +140,9 @@ def _low_rank(content: Content, model: Model) -> dict[str, Change]:
 def _alpha(about: Mapping[str, Any], name: str) -> float | None:
     """peft's alpha of a parameter, from the metadata that newer files have."""
     part, _, layer = name.removesuffix(".weight").partition(".")
-    patterns: Any = about.get(f"{part}.alpha_pattern") or {}
-    found = next((v for key, v in patterns.items() if layer.endswith(key)), about.get(f"{part}.lora_alpha"))
+    patterns: Any = about.get(f"{part}.alpha_pattern")
+    named = patterns.items() if isinstance(patterns, dict) else ()
+    found = next((v for key, v in named if layer.endswith(str(key))), about.get(f"{part}.lora_alpha"))
     return float(found) if isinstance(found, int | float) else None
 
 

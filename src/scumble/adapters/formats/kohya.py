@@ -17,11 +17,10 @@ from typing import Any
 import torch
 
 from scumble.adapters.changes import Change, Dense, LowRank, parameters_of
-from scumble.adapters.formats.a1111 import written_word
+from scumble.adapters.formats.a1111 import written_words
 from scumble.adapters.formats.content import Content, LowRankParts, Parts
 from scumble.adapters.weights import Weights
 from scumble.core.errors import WeightsError
-from scumble.core.files import safe_name
 from scumble.models.model import Model
 from scumble.models.singlefile import part_table
 
@@ -118,4 +117,4 @@ def write(weights: Weights, model: Model) -> dict[str, Mapping[str, Any]]:
         if change.magnitude is not None:
             tensors[f"{layer}.dora_scale"] = change.magnitude.reshape(-1, 1, *ones)
     files: dict[str, Mapping[str, Any]] = {FILE: tensors} if tensors else {}
-    return files | {f"{safe_name(t)}.safetensors": written_word(word) for t, word in weights.words.items()}
+    return files | written_words(weights)
