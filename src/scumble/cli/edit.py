@@ -30,6 +30,20 @@ Preset = Annotated[
     str | None, typer.Option(help="fast, strokes, stroke-edit, compositing, released.  [fast]")
 ]
 
+Instructions = Annotated[
+    list[str], typer.Argument(help="What to do to it; several are done one after the other.")
+]
+Editable = Annotated[
+    Path | None, typer.Option(help="White may change, black stays, grey changes less.  [all]")
+]
+ImageScale = Annotated[
+    float | None, typer.Option(help="How closely to keep to the picture; 1 to 2.2 is usual.  [1.5]")
+]
+Judge = Annotated[str | None, typer.Option(help="For --auto: the CLIP that judges.  [fits the model]")]
+Editor = Annotated[
+    str | None, typer.Option(metavar="NAME_OR_PATH", help="An editing model.  [toybox-instruct]")
+]
+
 app = typer.Typer(
     name="edit", help="Edit pictures: by instruction, by painting, by a layer.", no_args_is_help=True
 )
@@ -46,16 +60,10 @@ app.command()(text2live)
 @app.command()
 def instruct(
     image: Annotated[Path, typer.Argument(help="The picture, or a folder of pictures.")],
-    instructions: Annotated[
-        list[str], typer.Argument(help="What to do to it; several are done one after the other.")
-    ],
+    instructions: Instructions,
     output: options.Output,
-    mask: Annotated[
-        Path | None, typer.Option(help="White may change, black stays, grey changes less.  [all]")
-    ] = None,
-    image_scale: Annotated[
-        float | None, typer.Option(help="How closely to keep to the picture; 1 to 2.2 is usual.  [1.5]")
-    ] = None,
+    mask: Editable = None,
+    image_scale: ImageScale = None,
     text_scale: Annotated[
         float | None, typer.Option(help="How far to follow the words.  [the model's]")
     ] = None,
@@ -63,16 +71,11 @@ def instruct(
     sweep: Annotated[bool, typer.Option("--sweep", help="One sheet over the two scales.")] = False,
     before: Annotated[str | None, typer.Option(help="For --auto: what the picture shows.")] = None,
     after: Annotated[str | None, typer.Option(help="For --auto: what it should show then.")] = None,
-    clip: Annotated[
-        str | None, typer.Option(help="For --auto: the CLIP that judges.  [fits the model]")
-    ] = None,
+    clip: Judge = None,
     negative: Annotated[str | None, typer.Option(help="What to lead away from.")] = None,
     feather: Annotated[int | None, typer.Option(help="Pixels over which the edit fades in.  [0]")] = None,
     preset: Annotated[str | None, typer.Option(help="fast, paper.  [fast]")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME_OR_PATH", help="An editing model.  [toybox-instruct]"),
-    ] = None,
+    model: Editor = None,
     weights: options.Weights = None,
     count: Annotated[int | None, typer.Option(help="How many results of each.  [1]")] = None,
     seed: options.Seed = None,
