@@ -31,6 +31,8 @@ class Found:
     """FILE:SCALE, in the order of the recipe."""
     replaced: list[str] = field(default_factory=list[str])
     """What the person put in place of something else, in words."""
+    other_weights: bool = False
+    """Whether weights are among that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def _place_given(recipe: Recipe, text: str, slots: dict[int, Path], found: Found
             raise InputError(f"Nothing with the role {role!r} is missing.", f"There is: {roles}.")
         if fitting[0][1].hash != digest:
             found.replaced.append(f"{file.name} for {shown(fitting[0][1])}")
+            found.other_weights |= role == WEIGHTS
     else:
         fitting = [(n, i) for n, i in free if i.hash == digest]
         if not fitting:

@@ -121,7 +121,7 @@ def plan(
                 "weights": tuple(found.weights),
                 "trust_pickle": trust_pickle,
                 # Base and weights are the ones that were together before.
-                "any_base": not anyway and not found.replaced,
+                "any_base": not anyway and not found.other_weights,
                 **_computed(recipe, device, dtype),
             }
             where = ModelConfig if issubclass(verb.config, ModelConfig) else VisionConfig
