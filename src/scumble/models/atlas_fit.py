@@ -228,9 +228,11 @@ class Fit:
         pixel = 2.0 / self.layout.longest
         xy = self.layout.normalised(at.pixels)
         right, below = xy + xy.new_tensor([pixel, 0.0]), xy + xy.new_tensor([0.0, pixel])
-        opacities = [atlas.opacity(at.frames, places) for places in (xy, right, below)]
-        uvs = [[atlas.uv(k, at.frames, p) for p in (xy, right, below)] for k in range(self.layout.layers)]
-        colours = [[atlas.colour(k, uv) for uv in uvs[k]] for k in range(self.layout.layers)]
+        all_three = torch.cat([xy, right, below], dim=1)  # (B, 3 N, 2), looked up at once
+        opacities = atlas.opacity(at.frames, all_three).chunk(3, dim=1)
+        places = [atlas.uv(k, at.frames, all_three) for k in range(self.layout.layers)]
+        colours = [atlas.colour(k, uv).chunk(3, dim=1) for k, uv in enumerate(places)]
+        uvs = [uv.chunk(3, dim=1) for uv in places]
         gains = [atlas.gain(k, at.frames, xy) for k in range(self.layout.layers)]
         found = [_composed(opacities[i], [c[i] for c in colours], gains) for i in range(3)]
         true, steps, inside = self._truth(at)
@@ -251,7 +253,7 @@ class Fit:
             parts["gain"] = config.gain * losses.gain(torch.stack(gains).log())
         return {name: torch.as_tensor(value) for name, value in parts.items()}
 
-    def _shape_losses(self, at: _Places, xy: Tensor, uvs: list[list[Tensor]]) -> dict[str, Tensor]:
+    def _shape_losses(self, at: _Places, xy: Tensor, uvs: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
         """Rigidity from pixel to pixel, and over a long step as long as that is asked for."""
         pixel = 2.0 / self.layout.longest
         long = LONG_STEP * 2.0
@@ -267,7 +269,9 @@ class Fit:
             parts["global rigidity"] = torch.stack(wide).sum()
         return parts
 
-    def _flow_losses(self, at: _Places, opacity: Tensor, uvs: list[list[Tensor]]) -> dict[str, Tensor]:
+    def _flow_losses(
+        self, at: _Places, opacity: Tensor, uvs: Sequence[Sequence[Tensor]]
+    ) -> dict[str, Tensor]:
         """What flow joins, half forward and half backward."""
         weights = layer_weights(opacity)
         joined, equal = opacity.new_zeros(()), opacity.new_zeros(())
