@@ -126,6 +126,16 @@ def test_a_picture_depends_on_its_own_seed_alone(model: Model) -> None:
     assert (both[0] - both[1]).abs().max() > 0.01
 
 
+def test_long_instructions_are_read_to_their_end(model: Model) -> None:
+    words = "make it night and make the red cat blue on the grass " * 10
+    results = [
+        finish(edit(model, [Request(picture=picture(), instruction=words + end)], [5], QUICK))[0]
+        for end in ("dog", "toy")
+    ]
+    assert len(model.tokenizers[0](words).input_ids) > 80
+    assert (results[0] - results[1]).abs().max() > 1e-3
+
+
 # Settings
 
 

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from cli import Outcome, scumble
+from learnt import learnt, tiny_model
 from pairs import picture
+from scumble.adapters.weights import Weights
 from scumble.core.errors import ModelError
 from scumble.history.embed import read_recipe
 from scumble.models import toybox
@@ -170,6 +172,17 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
     assert run(image, out, "make it night").status == 2
     assert out.read_text() == "precious"
     assert run(image, out, "make it night", "--overwrite").status == 0
+
+
+def test_a_learnt_word_changes_the_edit(tmp_path: Path) -> None:
+    image, words = shown(tmp_path / "a.png"), tmp_path / "rex.safetensors"
+    whole = learnt(tiny_model("ip2p"), word="<rex>")
+    Weights(method="test", family="sd1", base_hash=whole.base_hash, words=whole.words).save(words)
+    instruction = "replace the cat with <rex> dog"
+    assert run(image, tmp_path / "plain.png", instruction).status == 0
+    assert run(image, tmp_path / "rex.png", instruction, "--with", words).status == 0
+    assert (pixels(tmp_path / "plain.png") != pixels(tmp_path / "rex.png")).any()
+    assert [i.role for i in read_recipe(tmp_path / "rex.png").ingredients] == ["image", "weights"]
 
 
 def test_redo_knows_the_command(tmp_path: Path) -> None:
