@@ -57,6 +57,8 @@ MAX_LAYERS = 4
 MAX_CELLS = 2**24
 """Cells of the finest opacity grid over all frames; longer or larger videos get a coarser one."""
 
+FARTHEST = 8.0
+"""Places beyond count as there: far outside of every grid."""
 GAIN_CELL = 16
 """Pixels to a cell of the gain's grid, at least."""
 
@@ -162,7 +164,8 @@ class Pyramid(nn.Module):
 
     def forward(self, places: Tensor, rows: Tensor | None = None) -> Tensor:
         """(B, N, C) at `places` (B, N, 2) in the pictures number `rows` (B,), or in all of them in order."""
-        at = places[:, :, None]  # (B, N, 1, 2)
+        # A fit that runs away asks for places that are no numbers, and grid_sample would read beyond memory.
+        at = places.nan_to_num().clamp(-FARTHEST, FARTHEST)[:, :, None]  # (B, N, 1, 2)
         total = places.new_zeros(())
         for level in self.levels:
             picture = level if rows is None else level[rows]
