@@ -230,7 +230,8 @@ def _features(model: Model, text: str, before: str = "") -> Tensor:
     """(L, D) float64 on the CPU: the tokens of `text` and of the end marker after it, `before` left out."""
     whole = model.prompt([f"{before} {text}".strip()]).embeddings[0].double().cpu()
     skipped, count = (token_count(part, model.tokenizers[0], model.words) for part in (before, text))
-    return whole[1 + skipped : 2 + skipped + count]
+    # Of a caption too long for one chunk, the first.
+    return whole[1 + skipped : min(2 + skipped + count, model.tokenizers[0].model_max_length)]
 
 
 def _sum(parts: Sequence[tuple[Change, float]], base: Tensor) -> Change:
