@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,24 @@ def run(*argv: Any) -> Outcome:
     return outcome
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a video, its atlas, and the foreground painted red."""
+    folder = tmp_path_factory.mktemp("film")
+    video_file(folder / "in.mp4", moving_square(3, 48, 64))
+    Image.fromarray((square_masks(1, 48, 64)[0, 0] * 255).byte().numpy()).save(folder / "mask.png")
+    atlas = ("--mask", folder / "mask.png", "--steps", 5, "--seed", 1, "-o", folder / "in.atlas")
+    run("atlas", folder / "in.mp4", *atlas)
+    sheet = read_image(folder / "in-foreground.png").image
+    Image.new("RGB", sheet.size, (255, 0, 0)).save(folder / "painted.png")
+    return folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, with a history of its own."""
     monkeypatch.setenv("SCUMBLE_DATA", str(tmp_path / "data"))
-    video_file(tmp_path / "in.mp4", moving_square(3, 48, 64))
-    Image.fromarray((square_masks(1, 48, 64)[0, 0] * 255).byte().numpy()).save(tmp_path / "mask.png")
-    atlas = ("--mask", tmp_path / "mask.png", "--steps", 5, "--seed", 1, "-o", tmp_path / "in.atlas")
-    run("atlas", tmp_path / "in.mp4", *atlas)
-    sheet = read_image(tmp_path / "in-foreground.png").image
-    Image.new("RGB", sheet.size, (255, 0, 0)).save(tmp_path / "painted.png")
-    return tmp_path
+    return Path(shutil.copytree(made, tmp_path / "place"))
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
