@@ -101,6 +101,8 @@ class Settings(Config):
     """Another CLIP: a folder or hub id. Its figures are of another scale."""
     dino: str | None = None
     """Another DINO, likewise."""
+    trust_pickle: bool = False
+    """Open a DINO that comes as a pickle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Rulers:
     def of(cls, settings: Settings) -> Rulers:
         """Those of the protocol, or of the settings. Raises ModelError where one is missing."""
         clip = load_clip(settings.clip or CLIPS.get(settings.set, CLIP))
-        dino = load_dino(settings.dino or DINO)
+        dino = load_dino(settings.dino or DINO, trust_pickle=settings.trust_pickle)
         return cls(clip, Features("dino", dino.image_features), Features("clip", clip.image_features))
 
     @torch.inference_mode()

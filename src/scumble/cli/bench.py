@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from scumble.cli.console import follow, give
-from scumble.cli.options import Guidance, Json, Model, Output
+from scumble.cli.options import Guidance, Json, Model, Output, TrustPickle
 
 __all__ = ["app", "bench", "edits", "full_size", "speed", "toybox"]
 
@@ -85,6 +85,7 @@ def edits(
     ] = None,
     clip: Annotated[str | None, typer.Option(help="Another CLIP to judge with.  [the protocol's]")] = None,
     dino: Annotated[str | None, typer.Option(help="Another DINO to judge with.  [the protocol's]")] = None,
+    trust_pickle: TrustPickle = None,
     as_json: Json = False,
 ) -> None:
     """Measure edits: of toybox pictures against the truth, or on your copy of a published set.
@@ -113,7 +114,7 @@ def _on_a_set(given: dict[str, Any]) -> None:
         raise InputError("There is no copy of the set.", "Give its folder; nothing is fetched.")
     if given["method"] is None:
         raise InputError("No method was named.", "Give --method, such as dreambooth or sdedit.")
-    names = ("method", "model", "count", "per_prompt", "steps", "clip", "dino")
+    names = ("method", "model", "count", "per_prompt", "steps", "clip", "dino", "trust_pickle")
     chosen = {name: given[name] for name in names if given[name] is not None}
     scores = follow(
         measure(given["output"], given["copy"], Settings.of({"set": given["published"], **chosen}))
