@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from scumble.core import rng
-from scumble.core.errors import InputError, NumericError
+from scumble.core.errors import InputError, MissingExtraError, NumericError
 from scumble.core.events import finish
 from scumble.core.runs import RunFolder
 from scumble.training.fit import FitConfig, Group, HeldOut, fit, learning_rate
@@ -119,6 +120,23 @@ def test_it_stops_when_the_held_out_loss_falls_no_more() -> None:
     assert done.stopped_early
     assert done.steps == 5
     assert done.held_out == [3.0, 2.0, 1.0, 1.0, 1.0]
+
+
+def test_an_optimiser_in_8_bits_is_taken_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = FitConfig(steps=2, lr=0.1, optimiser="adamw8bit")
+    asked: list[str] = []
+
+    def missing(name: str) -> object:
+        raise ImportError(name)
+
+    monkeypatch.setattr("scumble.training.fit.import_module", missing)
+    with pytest.raises(MissingExtraError, match="bitsandbytes"):
+        learnt(config)
+    there = SimpleNamespace(optim=SimpleNamespace(AdamW8bit=torch.optim.AdamW))
+    monkeypatch.setattr("scumble.training.fit.import_module", lambda name: asked.append(name) or there)
+    for name, value in learnt(config.replace(optimiser="adamw")).items():
+        torch.testing.assert_close(learnt(config)[name], value)
+    assert set(asked) == {"bitsandbytes"}
 
 
 def test_learning_rates_rise_and_fall() -> None:

@@ -24,8 +24,10 @@ from scumble.core.runs import RunFolder
 from scumble.data.augment import FAR, NEAR, prefixed, scaled_views
 from scumble.data.subjects import Shot, Subject, worded
 from scumble.datagen import retrieval
+from scumble.datagen.priors import Prior, prior_objective
 from scumble.methods import custom_diffusion
 from scumble.models.model import Model
+from scumble.training.examples import encoded, prompt_caches
 from scumble.training.subjects import gallery
 from scumble.verbs.analyse import analyse_to, plot, table
 from scumble.verbs.load import ModelConfig
@@ -201,6 +203,22 @@ def test_prior_weight_zero_is_no_prior(model: Model, tmp_path: Path) -> None:
     assert not same(without, learnt(model, CD))
 
 
+def test_classes_take_turns_and_keep_their_captions(model: Model) -> None:
+    """Each example is what it is alone, whichever others are in its batch."""
+    pixels = [torch.rand(3, 64, 64, generator=rng.generator(i)) for i in range(3)]
+    dogs = Prior(encoded(model, pixels[:2]), ("a red dog", "a blue dog"))
+    cats = Prior(encoded(model, pixels[2:]), ("a cat",))
+    prompts = prompt_caches(model, [(64, 64)])
+    given: dict[str, Any] = {"seed": 4, "batch": 4, "step": 3, "prompts": prompts}
+    with torch.no_grad():
+        both = prior_objective(model, [dogs, cats], rows=range(4), **given)
+        for own, rows in (([dogs], [0, 2]), ([cats], [1, 3])):
+            alone = prior_objective(model, own, rows=rows, **given)
+            torch.testing.assert_close(both[rows], alone, rtol=1e-4, atol=1e-6)
+        other = prior_objective(model, [Prior(dogs.latents, ("a cat",) * 2)], rows=[0, 2], **given)
+    assert not torch.allclose(other, both[[0, 2]])
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -326,6 +344,18 @@ def test_the_nearest_captions_are_found_and_none_under_the_least() -> None:
     assert [i for i, _ in retrieval.nearest(known, wanted, 7, 0.4, faiss=True)] == expected
     assert [c for _, c in found] == pytest.approx([cosines[i] for i in expected], abs=1e-5)
     assert retrieval.nearest(known, wanted, 7, 1.1) == []
+
+
+def test_many_captions_are_searched_in_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all that is near need be found then, but what is found is as near as it says."""
+    monkeypatch.setattr(retrieval, "LISTS", 100)
+    known = torch.nn.functional.normalize(rng.randn((1000, 6), [rng.generator(1)])[0], dim=-1)
+    wanted = torch.nn.functional.normalize(rng.randn((2, 6), [rng.generator(2)])[0], dim=-1)
+    found = retrieval.nearest(known, wanted, 20, 0.5, faiss=True)
+    exact = dict(retrieval.nearest(known, wanted, 1000, 0.5))
+    assert 5 < len(found) <= 20
+    for row, cosine in found:
+        assert cosine == pytest.approx(exact[row], abs=1e-5)
 
 
 def test_pictures_are_taken_from_a_folder_or_its_index(
