@@ -84,6 +84,18 @@ def test_sixteen_bit_colour_keeps_its_colours() -> None:
     assert read.tolist() == [[255, 0, 128], [1, 2, 254]]
 
 
+@pytest.mark.parametrize("colour", [2, 6], ids=["RGB", "RGBA"])
+def test_sixteen_bit_colour_is_rounded(colour: int) -> None:
+    values = [0, 255, 128, 65535, 129, 385, 386, 65535, 0x12FF, 65407, 65534, 65535]
+    if colour == 2:
+        values = [value for i, value in enumerate(values) if i % 4 < 3]
+    rows = b"\0" + struct.pack(f">{len(values)}H", *values)
+    read = np.asarray(images.read_image(png_of(3, 1, 16, colour, rows)).image)[0]
+    wanted = [round(value / 257) for i, value in enumerate(values) if colour == 2 or i % 4 < 3]
+    assert read.ravel().tolist() == wanted
+    assert wanted[1] == 1  # its first byte alone would be 0
+
+
 def test_alpha_is_laid_over_the_background_or_given_apart() -> None:
     source = Image.new("RGBA", (3, 1))
     pixels = [(200, 100, 0, 255), (200, 100, 0, 0), (200, 100, 0, 51)]

@@ -41,6 +41,8 @@ _SIGNATURES = (
     (0, b"MM\0*", "TIFF"),
     (4, b"ftyp", "HEIC, AVIF or video"),
 )
+_SECOND_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+"""Pillow's layouts that take the first byte of each 16-bit channel, and those that take the second."""
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, AttributeError,
     NotImplementedError, struct.error, UnidentifiedImageError, Image.DecompressionBombError,
@@ -76,9 +78,13 @@ def decode(
             _check_size(image.size, name, max_pixels)
             if getattr(image, "n_frames", 1) > 1:
                 raise ImageError(f"{name} is animated.", "Save one of its frames as a picture of its own.")
+            layout = image.tile[0].args if kind == "PNG" and image.tile else None
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
-            colours, alpha = _separated(image)
+            if layout in _SECOND_BYTES:
+                colours, alpha = _separated(_rounded(image, content, _SECOND_BYTES[layout]))
+            else:
+                colours, alpha = _separated(image)
             colours = _to_srgb(colours, image.info.get("icc_profile"))
     if turn is not None:
         colours, alpha = colours.transpose(turn), alpha.transpose(turn) if alpha else None
@@ -154,6 +160,16 @@ def _separated(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.mode in ("L", "CMYK"):
         return image, None
     return image.convert("L" if image.mode == "1" else "RGB"), None
+
+
+def _rounded(image: Image.Image, content: bytes, second: str) -> Image.Image:
+    """`image`, of which Pillow has read the first byte of each 16-bit channel, rounded with the second."""
+    with PngImageFile(BytesIO(content)) as low:
+        low.tile = [low.tile[0]._replace(args=second)]
+        values = np.asarray(image).astype(np.int64) * 256 + np.asarray(low)  # (H, W, C)
+    rounded = Image.fromarray(_eight_bits(values))
+    rounded.info = image.info
+    return rounded
 
 
 def _eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
