@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMPipeline,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     StableDiffusionPipeline,
@@ -104,3 +106,21 @@ def test_a_seed_belongs_to_an_image(family: tuple[Model, Any]) -> None:
     for sampler in ("euler_ancestral", "dpmpp_2m_sde"):
         together, apart = ours(model, sampler), ours(model, sampler, batch_size=1)
         assert (together - apart).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("config", [{}, {"clip_sample_range": 0.5}, {"clip_sample": False}], ids=str)
+def test_a_pixel_model_clips_as_its_scheduler_does(config: dict[str, Any], tmp_path: Path) -> None:
+    """20 steps of a DDPM from the same noise; diffusers clips unless the config says that it must not."""
+    path = make("ddpm", tmp_path / "model")
+    file = path / "scheduler" / "scheduler_config.json"
+    said = json.loads(file.read_text())
+    assert said.pop("clip_sample") is True
+    file.write_text(json.dumps({**said, **config, "steps_offset": 1}))  # where our "leading" is
+    options = SamplerOptions(sampler="ddpm", spacing="leading", steps=20, guidance=1.0)
+    task = Task(prompt="", seeds=(SEEDS[0],), height=16, width=16, options=options)
+    [mine] = finish(text_to_image(load(path), task))
+    pipeline = DDPMPipeline.from_pretrained(path)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator("cpu").manual_seed(SEEDS[0])
+    picture = pipeline(generator=generator, num_inference_steps=20, output_type="np").images[0]
+    assert (mine - torch.from_numpy(picture).permute(2, 0, 1)).abs().max() <= TOLERANCE

@@ -11,8 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import tiny
 from cli import scumble
+from scumble.core import images
+from scumble.core.errors import InputError
 from scumble.history.embed import read_recipe
+from scumble.models.model import Model
+from scumble.verbs.load import ModelConfig
 from tiny import make
 
 
@@ -76,6 +81,83 @@ def test_dry_run_draws_nothing(model: str, tmp_path: Path) -> None:
     assert outcome.json["memory_bytes"] > 1_000_000
     assert outcome.json["settings"]["seed"] == 5
     assert not (tmp_path / "cat.png").exists()
+
+
+def test_dry_run_finds_what_would_stop_the_run(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "cat.png"
+    missing = draw(model, out, "--with", str(tmp_path / "none.safetensors"), "--dry-run")
+    assert (missing.status, "none.safetensors" in missing.sentence) == (2, True)
+    editing = draw(str(tiny.shared("ip2p")), out, "--dry-run")
+    assert (editing.status, "editing model" in editing.sentence) == (2, True)
+    out.write_text("precious")
+    taken = draw(model, out, "--dry-run")
+    assert (taken.status, "exists already" in taken.sentence) == (2, True)
+    assert out.read_text() == "precious"
+
+
+def test_the_model_is_hashed_for_a_recipe_only(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_: Model) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(Model, "hash", property(never))
+    assert draw(model, tmp_path / "cat.png", "--no-recipe").status == 0
+    assert draw(model, tmp_path / "dog.png", "--dry-run").status == 0
+    with pytest.raises(AssertionError):
+        draw(model, tmp_path / "dog.png")
+
+
+def test_where_nothing_can_be_written_is_found_before_the_work(model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dir.png" / "5.png").mkdir(parents=True)
+    places = {
+        tmp_path / "file" / "cat.png": "a file stands where",
+        tmp_path / f"{'a' * 300}.png": "too long",
+        tmp_path / "dir.png" / "5.png" / "x.jpeg" / ("b" * 251 + ".png"): "",
+        Path("/proc/nothing/cat.png"): "its folder cannot be made",
+    }
+    for place, reason in places.items():
+        outcome = draw("no model at all", place, "--overwrite")
+        assert outcome.status == 2
+        assert (reason or "no model at all") in outcome.sentence
+    outcome = draw("no model at all", tmp_path / "dir.png", "--overwrite")
+    assert (outcome.status, "5.png is a folder" in outcome.sentence) == (2, True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["5.png", "dir.png", "file"]
+
+
+def test_a_folder_that_is_there_may_have_any_name(model: str, tmp_path: Path) -> None:
+    (tmp_path / "res.v3").mkdir()
+    assert draw(model, tmp_path / "res.v3").status == 0
+    assert [path.name for path in (tmp_path / "res.v3").iterdir()] == ["5.png"]
+
+
+def test_previews_are_written_while_it_draws(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    save = images.save_image
+    monkeypatch.setattr(images, "save_image", lambda image, path: (seen.append(path), save(image, path)))
+    place = tmp_path / "so far.png"
+    assert draw(model, tmp_path / "cat.png", "--steps", "7", "--preview", str(place)).status == 0
+    assert seen == [place] * 2
+    assert opened(place).size == (8, 8)
+    assert draw(model, tmp_path / "dog.png", "--preview", str(tmp_path / "x.txt")).status == 2
+
+
+def test_the_safety_checker_can_be_declined(model: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {}
+
+    def load(self: ModelConfig) -> Any:
+        settings.update(self)
+        raise InputError("Enough.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelConfig, "load", load)
+        draw(model, tmp_path / "cat.png")
+        assert settings["safety_checker"] is True
+        draw(model, tmp_path / "cat.png", "--no-safety-checker")
+        assert settings["safety_checker"] is False
 
 
 def test_no_recipe_is_left_out(model: str, tmp_path: Path) -> None:

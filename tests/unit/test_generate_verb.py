@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import torch
 from torch import Tensor
 
 import scumble
+import tiny
 from scumble.core.errors import ConfigError, NumericError, OutOfMemoryError
 from scumble.core.events import finish
+from scumble.methods import instruct_pix2pix, sdedit
+from scumble.models.load import load
 from scumble.models.model import Model
+from scumble.sampling.guided import default_guidance
 from scumble.sampling.preview import Previewer
 from scumble.sampling.text_to_image import text_to_image
 from scumble.verbs.generate import GenerateConfig, draw
@@ -137,6 +142,39 @@ def test_preview_of_a_plain_colour_is_that_colour() -> None:
     colour = torch.tensor([0.8, 0.2, 0.4])
     latents = model.scale(model.encode((colour * 2 - 1).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)).mode())
     assert previewer(latents).getpixel((1, 1)) == tuple(round(float(c) * 255) for c in colour)
+
+
+def test_black_previews_as_black_and_white_as_white_in_pixel_space() -> None:
+    for family in ("ddpm", "ve"):
+        model = load(tiny.shared(family))
+        previewer = Previewer.fit(model)
+        for shade in (0, 255):
+            pixels = torch.full((1, 3, 4, 4), shade / 127.5 - 1)
+            assert previewer(model.scale(pixels)).getpixel((1, 1)) == (shade,) * 3
+
+
+@pytest.mark.parametrize("interval", [(0.9, 0.1), (5, 7), (float("nan"), 1), (-0.1, 0.5)])
+@pytest.mark.parametrize("kind", [GenerateConfig, sdedit.Config, instruct_pix2pix.Config])
+def test_an_interval_is_two_shares_in_order(kind: Any, interval: tuple[float, float]) -> None:
+    given = {"prompt": "a cat"} if kind is GenerateConfig else {}
+    with pytest.raises(ConfigError, match="guidance_interval"):
+        kind(**given, guidance_interval=interval)
+    assert kind(**given, guidance_interval=(0.0, 1.0)).guidance_interval == (0.0, 1.0)
+
+
+def test_eta_is_of_ddim_alone(model: Model) -> None:
+    with pytest.raises(ConfigError, match="euler has no eta"):
+        drawn(model, sampler="euler", eta=0.5)
+
+
+def test_the_makers_of_a_model_say_its_guidance(tmp_path: Path) -> None:
+    folder = make("sd1", tmp_path / "tiny")
+    assert default_guidance(load(folder)) == 7.5
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_guidance_scale": 3.0}))
+    model = load(folder)
+    assert default_guidance(model) == 3.0
+    assert GenerateConfig(prompt="").options(model).guidance == 3.0
 
 
 def test_seeds_count_up_from_the_first() -> None:

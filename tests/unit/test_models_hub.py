@@ -28,6 +28,7 @@ RESPONSE: Any = SimpleNamespace(headers={}, request=None)
 def test_what_is_a_hub_id() -> None:
     ids = ["owner/model", "stable-diffusion-v1-5/stable-diffusion-v1-5", "a/b.c-d_e"]
     others = ["model", "a/b/c", "../model", "/model", "a/", "~/model", "a/..", "a b/c", "https://x/y", "./a"]
+    others += ["foo/bar.git", "a/b--c", "models/sd15.", "a/b..c", "a/" + "b" * 100]
     assert all(map(is_hub_id, ids))
     assert not any(map(is_hub_id, others))
 
@@ -47,6 +48,7 @@ def test_a_hub_model_is_a_folder_once_it_is_here(monkeypatch: pytest.MonkeyPatch
     patterns = asked["allow_patterns"]
     assert "unet/*.safetensors" in patterns
     assert "model_index.json" in patterns
+    assert "feature_extractor/*.json" in patterns
     assert not [p for p in patterns if not p.endswith((".json", ".safetensors", ".txt"))]
     assert "*.safetensors" not in patterns
 

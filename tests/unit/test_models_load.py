@@ -7,6 +7,7 @@ import pickle
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -157,6 +158,65 @@ def test_only_known_classes_are_built(folder: Path) -> None:
     with pytest.raises(ModelError, match="not supported"):
         build({"_class_name": "Popen"}, "unet")
     assert len(CLASSES) == 5
+
+
+@pytest.mark.parametrize(
+    ("file", "setting", "value"),
+    [
+        ("scheduler/scheduler_config", "beta_start", None),
+        ("scheduler/scheduler_config", "beta_end", "x"),
+        ("scheduler/scheduler_config", "beta_end", 2.0),
+        ("scheduler/scheduler_config", "num_train_timesteps", -5),
+        ("scheduler/scheduler_config", "num_train_timesteps", 10**15),
+        ("scheduler/scheduler_config", "trained_betas", "many"),
+        ("vae/config", "scaling_factor", "x"),
+        ("vae/config", "scaling_factor", None),
+        ("vae/config", "scaling_factor", 0),
+        ("vae/config", "latents_mean", [1.0]),
+        ("unet/config", "sample_size", "x"),
+        ("unet/config", "sample_size", []),
+        ("unet/config", "sample_size", 0),
+        ("unet/config", "block_out_channels", [10**12, 10**12]),
+        ("unet/config", "block_out_channels", [16, -32]),
+        ("unet/config", "norm_num_groups", 0),
+        ("text_encoder/config", "max_position_embeddings", 10**13),
+        ("text_encoder/config", "hidden_size", -32),
+    ],
+)
+def test_a_damaged_config_is_one_sentence(folder: Path, file: str, setting: str, value: Any) -> None:
+    if setting == "latents_mean":
+        edit_json(folder / f"{file}.json", latents_std=[1.0])
+    edit_json(folder / f"{file}.json", **{setting: value})
+    with pytest.raises(ModelError) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_out_of_files_do_not_steer_a_terminal(folder: Path) -> None:
+    name = "\x1b[2J" + "x" * 5000
+    edit_tensors(folder / "unet" / WEIGHTS, lambda state: state.update({name: torch.zeros(1)}))
+    edit_json(folder / "scheduler" / "scheduler_config.json", _class_name=name)
+    with pytest.raises(ModelError, match="no place for 1 tensor") as caught:
+        load(folder)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+    edit_json(folder / "model_index.json", _class_name=name)
+    with pytest.raises(ModelError, match="not supported") as caught:
+        load(folder)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_the_prediction_is_tried_where_the_networks_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With offloading they wait in main memory, whatever the device is."""
+    seen: list[str] = []
+    checkpoint = replace(loading.find(tiny.shared("sd2")), prediction_is_a_guess=True)
+    monkeypatch.setattr(loading, "find", lambda *_, **__: checkpoint)
+    monkeypatch.setattr(loading, "_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(loading, "apply", lambda model, **_: model)
+    monkeypatch.setattr(loading, "_settle_prediction", lambda model: seen.append(model.device.type))
+    assert load("any", device="cuda", offload="model").device.type == "meta"
+    assert seen == ["cpu"]
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest(folder: Path) -> None:
@@ -334,8 +394,9 @@ def test_latent_shape() -> None:
 def test_unknown_dtype_and_device() -> None:
     with pytest.raises(InputError, match="no dtype 'int8'"):
         load(tiny.shared("sd1"), dtype=cast(Any, "int8"))
-    with pytest.raises(InputError, match="no device 'abacus'"):
-        load(tiny.shared("sd1"), device="abacus")
+    for device in ("abacus", "meta"):
+        with pytest.raises(InputError, match=f"no device '{device}'"):
+            load(tiny.shared("sd1"), device=device)
 
 
 def test_the_hash_follows_the_tensors_only(folder: Path) -> None:

@@ -64,6 +64,29 @@ def test_parse_takes_anything_and_keeps_the_letters(prompt: str) -> None:
     assert "".join(s.text or "BREAK" for s in parse(prompt)).count("a") == prompt.count("a")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "weight"),
+    [
+        (f"(cat:{'9' * 400})", 100.0),
+        ("(" * 3000 + "cat", 100.0),
+        ("((cat:1000):-1000)", -100.0),
+        ("((((cat:100):100):100):0.5)", 50.0),
+        ("[" * 3000 + "cat", 0.0),
+    ],
+    ids=["digits", "brackets", "negative", "nested", "less"],
+)
+def test_weights_have_a_bound(sd1: Model, prompt: str, weight: float) -> None:
+    [span] = parse(prompt)
+    assert span.weight == pytest.approx(weight)
+    assert sd1.prompt([prompt]).embeddings.isfinite().all()
+
+
+def test_a_prompt_that_is_no_text_is_one_sentence(sd1: Model) -> None:
+    """As Python gives bytes on the command line that are not UTF-8."""
+    with pytest.raises(PromptError, match="not valid text"):
+        sd1.prompt([b"a caf\xe9".decode(errors="surrogateescape")])
+
+
 def test_a_weight_multiplies_the_embedding_and_keeps_the_mean(sd1: Model) -> None:
     # make the mean of the embeddings mean something, as it does in published encoders
     layer = sd1.text_encoders[0].final_layer_norm

@@ -6,6 +6,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from torch.testing import assert_close
 import tiny
 from scumble.core import files
 from scumble.core.errors import DiskFullError, InputError, ModelError
+from scumble.models import singlefile
 from scumble.models.configs import PUBLISHED, random_checkpoint, random_model
 from scumble.models.load import load
 from scumble.models.model import Model
+from scumble.models.tensors import read_keys
 
 
 def states(model: Model) -> dict[str, Mapping[str, torch.Tensor]]:
@@ -63,6 +66,31 @@ def test_diffusers_makes_the_same_picture_from_a_saved_folder(family: str, tmp_p
             pipe("a red cat", num_inference_steps=2, generator=generator, output_type="pt").images
         )
     assert_close(pictures[1], pictures[0], rtol=0, atol=1e-6)
+
+
+def test_what_the_model_predicts_and_its_size_are_saved(tmp_path: Path) -> None:
+    model = load(tiny.shared("sd2"), prediction="eps")
+    model.default_size = 128
+    model.checkpoint = replace(model.checkpoint, guidance=2.5)
+    back = load(model.save_folder(tmp_path / "saved"))
+    assert (back.prediction, back.default_size, back.checkpoint.guidance) == ("eps", 128, 2.5)
+    pipe = DiffusionPipeline.from_pretrained(tmp_path / "saved")  # which warns of nothing
+    assert pipe.scheduler.config["prediction_type"] == "epsilon"
+    assert pipe.unet.config["sample_size"] == 16
+
+
+def test_a_single_file_tells_v_prediction_and_zero_snr(tmp_path: Path) -> None:
+    model = load(tiny.shared("sdxl"))
+    assert not {"v_pred", "ztsnr"} & read_keys(model.save_single_file(tmp_path / "a.safetensors")).keys()
+    scheduler = {**model.checkpoint.scheduler, "rescale_betas_zero_snr": True}
+    model.prediction, model.checkpoint = "v", replace(model.checkpoint, scheduler=scheduler)
+    keys = read_keys(model.save_single_file(tmp_path / "b.safetensors"))
+    assert (keys["v_pred"], keys["ztsnr"]) == ((0,), (0,))
+    told = singlefile._scheduler("sdxl", keys)
+    assert (told["prediction_type"], told["rescale_betas_zero_snr"]) == ("v_prediction", True)
+    model.prediction = "x0"
+    with pytest.raises(ModelError, match="cannot say"):
+        model.save_single_file(tmp_path / "c.safetensors")
 
 
 def test_names_and_files_are_the_classic_ones(tmp_path: Path) -> None:
@@ -200,3 +228,23 @@ def test_the_safety_checker_is_kept_if_the_folder_has_one(tmp_path: Path) -> Non
     kept = load(saved).safety_checker
     assert kept is not None
     assert kept.flagged(pixels) == flags
+
+
+def test_a_pickled_safety_checker_is_read_when_trusted_and_saved_as_a_safe_file(tmp_path: Path) -> None:
+    folder = safety_folder(tmp_path / "model")
+    before = load(folder).safety_checker
+    file = folder / "safety_checker" / "model.safetensors"
+    torch.save(load_file(file), file.with_name("pytorch_model.bin"))
+    file.unlink()
+    with pytest.raises(ModelError, match="--trust-pickle"):
+        load(folder)
+    model = load(folder, trust_pickle=True)
+    pixels = torch.rand(4, 3, 48, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert model.safety_checker is not None
+    assert before is not None
+    assert model.safety_checker.flagged(pixels) == before.flagged(pixels)
+    kept = load(model.save_folder(tmp_path / "saved")).safety_checker
+    assert kept is not None
+    assert kept.flagged(pixels) == before.flagged(pixels)
+    declined = load(folder, safety_checker=False).save_folder(tmp_path / "declined")
+    assert load(declined).safety_checker is None

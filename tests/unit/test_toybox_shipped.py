@@ -14,6 +14,9 @@ from recipes.toybox.scales import TOYBOX_VERSION
 from transformers import CLIPModel, CLIPTokenizer
 
 from scumble.models import toybox
+from scumble.models.load import load
+from scumble.sampling.guided import default_guidance
+from scumble.verbs.toybox import unpack_model
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,11 @@ def test_plain_diffusers_draws_the_same_picture_twice(folder: Path) -> None:
     assert drawn[0].shape == (128, 128, 3)
     assert np.array_equal(*drawn)
     assert drawn[0].std() > 0.05
+
+
+def test_unpacked_it_recommends_the_same_guidance(folder: Path, tmp_path: Path) -> None:
+    unpacked = load(unpack_model(tmp_path / "unpacked"))
+    assert default_guidance(unpacked) == default_guidance(load("toybox")) == toybox.GUIDANCE == 3.0
 
 
 @torch.no_grad()

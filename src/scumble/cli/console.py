@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+
     from scumble.core.events import Loop
     from scumble.core.events import Progress as Event
 
@@ -19,8 +23,21 @@ __all__ = ["Bars", "Result", "duration", "follow", "give", "say", "size"]
 Result = TypeVar("Result")
 
 
-def follow(loop: Loop[Result]) -> Result:
-    """Run `loop` to its end with a progress bar, one row a stage, and return its result."""
+def follow(loop: Loop[Result], *, preview: Path | None = None) -> Result:
+    """Run `loop` to its end with a progress bar, one row a stage, and return its result.
+
+    The latest preview is written to the picture file `preview`, if that is given. Interrupted, it says what
+    the loop had to say about that.
+    """
+    try:
+        return _shown(loop, preview)
+    except KeyboardInterrupt as stop:
+        for note in getattr(stop, "__notes__", ()):
+            say(note)
+        raise
+
+
+def _shown(loop: Loop[Result], preview: Path | None) -> Result:
     bars: Bars | None = None
     try:
         while True:
@@ -31,9 +48,17 @@ def follow(loop: Loop[Result]) -> Result:
             if bars is None:  # only now: a loop that fails at once shows no bar
                 bars = Bars()
             bars.show(event)
+            if preview is not None and event.preview is not None:
+                _save(event.preview, preview)
     finally:
         if bars is not None:
             bars.close()
+
+
+def _save(picture: Image, place: Path) -> None:
+    from scumble.core.images import save_image
+
+    save_image(picture, place)
 
 
 class Bars:
@@ -60,8 +85,8 @@ class Bars:
 
 
 def say(text: str) -> None:
-    """A line for a person, on standard error."""
-    print(text, file=sys.stderr)
+    """A line for a person, on standard error. Names in it may be a stranger's: none steers the terminal."""
+    print("".join(c if c.isprintable() or c == "\n" else " " for c in text), file=sys.stderr)
 
 
 def give(result: Mapping[str, Any], *, as_json: bool, text: str) -> None:

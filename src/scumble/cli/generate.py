@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,12 +10,18 @@ import typer
 from scumble.cli import options
 from scumble.cli.console import duration, follow, give, say, size
 
-__all__ = ["Batch", "Count", "Negative", "Sampler", "generate"]
+__all__ = ["Batch", "Count", "Negative", "Preview", "SafetyChecker", "Sampler", "generate"]
 
 Count = Annotated[int | None, typer.Option(help="How many pictures; their seeds follow one another.  [1]")]
 Negative = Annotated[str | None, typer.Option(help="What to lead away from.")]
 Sampler = Annotated[
     str | None, typer.Option(help="ddim, euler, euler_ancestral, heun, dpmpp_2m, ...  [dpmpp_2m]")
+]
+SafetyChecker = Annotated[
+    bool | None, typer.Option("--no-safety-checker", help="Draw without the model's safety checker.")
+]
+Preview = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A small picture of the work so far, while it goes on.")
 ]
 Batch = Annotated[int | None, typer.Option(help="Pictures drawn at once.  [8]")]
 
@@ -33,10 +40,12 @@ def generate(
     width: options.Width = None,
     height: options.Height = None,
     batch: Batch = None,
+    preview: Preview = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     low_memory: options.LowMemory = None,
     trust_pickle: options.TrustPickle = None,
+    no_safety_checker: SafetyChecker = None,
     config: options.ConfigFile = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -44,7 +53,8 @@ def generate(
     no_recipe: options.NoRecipe = False,
 ) -> None:
     """Draw a prompt. Several pictures are written beside a grid of them all."""
-    from scumble.verbs.generate import GenerateConfig, draw_to, estimate_generate
+    from scumble.verbs.generate import PREVIEW_EVERY, GenerateConfig, draw_to, estimate_generate
+    from scumble.verbs.outputs import planned_paths
 
     settings = options.settings(
         GenerateConfig,
@@ -65,13 +75,18 @@ def generate(
         dtype=dtype,
         low_memory=low_memory,
         trust_pickle=trust_pickle,
+        safety_checker=False if no_safety_checker else None,
     )
     if dry_run:
-        needs = estimate_generate(settings)
+        needs = estimate_generate(settings, output, overwrite=overwrite)
         text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
         give(needs.model_dump(), as_json=as_json, text=text)
         return
-    done = follow(draw_to(settings, output, overwrite=overwrite, with_recipe=not no_recipe))
+    if preview is not None:
+        [preview] = planned_paths(preview, [0], overwrite=overwrite)
+    every = PREVIEW_EVERY if preview is not None else 0
+    loop = draw_to(settings, output, overwrite=overwrite, with_recipe=not no_recipe, preview_every=every)
+    done = follow(loop, preview=preview)
     if done.note:
         say(done.note)
     give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))

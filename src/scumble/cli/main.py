@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 
 import typer
 
@@ -36,6 +38,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+INTERRUPTED = 130
+STOPPED = "scumble: stopped; what was finished is kept."
+
 for command in (demo.demo, generate.generate, strokes.strokes, composite.composite, atlas.atlas, redo.redo):
     app.command()(command)
 for command in (weights.merge, weights.convert, weights.inspect):
@@ -54,15 +59,35 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 def main() -> None:
-    """Run the command line; exits with 0, 1 for failure, 2 for bad input, 130 when interrupted."""
+    """Run the command line; exits with 0, 1 for failure, 2 for bad input, 130 when interrupted, 143 when told
+    to end.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     try:
         app(prog_name="scumble")
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has made it of a KeyboardInterrupt, without a word
+            say(STOPPED)
+        raise
+    except KeyboardInterrupt:
+        say(STOPPED)
+        sys.exit(INTERRUPTED)
     except ScumbleError as error:
         say(f"scumble: {error}")
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        say("scumble: stopped; what was finished is kept.")
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (RuntimeError, MemoryError) as error:
+        from scumble.core.memory import is_out_of_memory, too_little
+
+        if not is_out_of_memory(error):
+            raise
+        say(f"scumble: {too_little('this')}")
+        sys.exit(1)
+
+
+def _end(number: int, _: object) -> None:
+    """Leave as after an error, so that what is half-written is removed."""
+    sys.exit(128 + number)

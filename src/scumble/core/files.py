@@ -24,6 +24,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "atomic_write",
+    "check_writable",
     "explained",
     "read_bytes",
     "safe_name",
@@ -108,6 +109,26 @@ def atomic_folder(path: Path | str) -> Generator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _flush_folder(path.parent)
+
+
+def check_writable(path: Path | str) -> None:
+    """Raise InputError, before the work for it, if a file cannot be written to `path` for its name or place.
+
+    The folders that are there are tried with an empty file; those that are not yet are not made.
+    """
+    path = Path(path)
+    with explained(path, "written"):
+        path.is_symlink()  # raises for a name that is too long
+        place = next(folder for folder in path.parents if folder.exists() or folder.is_symlink())
+        if not place.is_dir():
+            raise NotADirectoryError
+        trial = place / f".{token_hex(6)}{_PARTIAL}"
+        try:
+            trial.touch(exist_ok=False)
+        except FileNotFoundError:
+            raise InputError(f"{path} cannot be written: its folder cannot be made.") from None
+        finally:
+            trial.unlink(missing_ok=True)
 
 
 def read_bytes(path: Path | str, *, max_bytes: int, error: type[InputError] = InputError) -> bytes:

@@ -20,6 +20,9 @@ from scumble.diffusion.levels import Level
 
 __all__ = ["Schedule", "cosine", "from_diffusers_config", "linear", "scaled_linear", "ve", "zero_snr"]
 
+MAX_STEPS = 100_000
+"""The most times a config may ask a table for."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
@@ -133,6 +136,10 @@ def ve(steps: int = 1000, sigma_min: float = 0.01, sigma_max: float = 348.0) -> 
 def from_diffusers_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule of a diffusers scheduler config. Raises ModelError for one that is not known."""
     steps = int(config.get("num_train_timesteps", 1000))
+    if not 2 <= steps <= MAX_STEPS:
+        raise ModelError(
+            f"A noise schedule of {steps} steps is not supported.", f"It has 2 to {MAX_STEPS:,}."
+        )
     _refuse_other_families(config)
     if "beta_min" in config:  # the VP-SDE, in the steps of Song et al. 2021, appendix B
         return linear(steps, float(config["beta_min"]) / steps, float(config["beta_max"]) / steps)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from scumble.core.errors import InputError
+from scumble.core.text import printable
 from scumble.core.version import VERSION
 
 __all__ = ["FORMAT", "Ingredient", "Recipe", "library_versions", "parameters_line", "printable"]
@@ -107,12 +108,6 @@ class Recipe(BaseModel):
             where = printable(".".join(str(part) for part in first["loc"]), 80) or "its JSON"
             reason = printable(first["msg"], 200)
             raise InputError(f"The recipe in this file cannot be used: {where}: {reason}.") from None
-
-
-def printable(text: str, length: int) -> str:
-    """At most `length` characters of a stranger's text on one line, without what could steer a terminal."""
-    shown = "".join(c if c.isprintable() else " " for c in text[: length + 1])
-    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
 
 
 def library_versions(device: str, threads: int) -> dict[str, str]:

@@ -44,7 +44,7 @@ from scumble.diffusion.schedules import Schedule
 from scumble.diffusion.spacing import SPACINGS, levels_from, ve_sde_levels, vp_sde_levels
 from scumble.metrics.realism import realism, residual
 from scumble.models.model import Model
-from scumble.sampling.guided import default_guidance, guided
+from scumble.sampling.guided import Interval, default_guidance, guided
 from scumble.sampling.image_to_image import decode, encode, latent_mask
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
@@ -91,7 +91,7 @@ class Config(Settings):
     """What to lead away from."""
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
     """Guidance scale; none takes what the makers of the model recommend, and 1 where there are no words."""
-    guidance_interval: tuple[float, float] | None = None
+    guidance_interval: Interval | None = None
     """Noise shares, from 0 (clean) to 1 (noise), between which guidance acts."""
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the contrast correction of Lin et al. 2024."""

@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scumble.core.errors import ModelError
+from scumble.core.text import printable
 from scumble.diffusion.parameterisation import Prediction
 from scumble.diffusion.schedules import Schedule, from_diffusers_config
 from scumble.models.checkpoint import Checkpoint
 from scumble.models.components import build, load_state
 from scumble.models.model import Family, Model
 
-__all__ = ["assemble", "family_of"]
+__all__ = ["PREDICTIONS", "assemble", "family_of", "sample_size"]
 
-_PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+"""What scheduler configs call a prediction, and what we call it."""
+_CLIPPING = ("DDPMScheduler", "DDIMScheduler")
+"""The schedulers that clip x0 unless their config says otherwise."""
 
 _SCHEDULERS = (
     "DDIM",
@@ -73,11 +77,13 @@ def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
         tokenizers=checkpoint.tokenizers,
         schedule=_schedule(checkpoint),
         prediction=_prediction(checkpoint.scheduler),
-        default_size=_sample_size(denoiser.config.sample_size) * downsample,
+        default_size=sample_size(denoiser.config.sample_size) * downsample,
         latent_channels=denoiser.config.in_channels - channels,
         downsample=downsample,
         condition_channels=channels,
         takes_sigma=_takes_sigma(checkpoint),
+        scaling=_scaling(checkpoint, autoencoder),
+        x0_limit=_x0_limit(checkpoint, family),
         device=device,
         dtype=dtype,
         checkpoint=checkpoint,
@@ -140,20 +146,62 @@ def _schedule(checkpoint: Checkpoint) -> Schedule:
     name = str(checkpoint.scheduler.get("_class_name"))
     if name.removesuffix("Scheduler") not in _SCHEDULERS:
         raise ModelError(
-            f"{checkpoint.name} has a {name}, which is not supported.",
+            f"{checkpoint.name} has a {printable(name, 80)}, which is not supported.",
             "It was trained on another kind of noise than Stable Diffusion was.",
         )
-    return from_diffusers_config(checkpoint.scheduler)
+    try:
+        schedule = from_diffusers_config(checkpoint.scheduler)
+        sound = bool(torch.isfinite(schedule.alpha).all() and (schedule.sigma.diff() > 0).all())
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError, RuntimeError) as problem:
+        raise ModelError(f"{checkpoint.name} has a damaged scheduler config: {problem}.") from problem
+    if not sound:
+        raise ModelError(f"{checkpoint.name} has a scheduler config whose noise does not grow with time.")
+    return schedule
+
+
+def _scaling(checkpoint: Checkpoint, autoencoder: Any | None) -> tuple[Tensor, Tensor]:
+    """Shift and factor of the latents, each () or (1, c, 1, 1), from the autoencoder's config.
+
+    Pixel-space models have none, but score-SDE-VE networks were trained on pixels in [0, 1].
+    """
+    if autoencoder is None:
+        shift, factor = (-1.0, 0.5) if _takes_sigma(checkpoint) else (0.0, 1.0)
+        return torch.tensor(shift), torch.tensor(factor)
+    config = autoencoder.config
+    try:
+        shift = torch.tensor(float(config.shift_factor or 0))
+        factor = torch.tensor(float(config.scaling_factor))
+        if config.latents_mean is not None and config.latents_std is not None:
+            shape = (1, config.latent_channels, 1, 1)
+            shift = torch.tensor(config.latents_mean, dtype=torch.float32).reshape(shape)
+            factor = factor / torch.tensor(config.latents_std, dtype=torch.float32).reshape(shape)
+        sound = bool(torch.isfinite(shift).all() and torch.isfinite(factor).all() and (factor != 0).all())
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise ModelError(f"{checkpoint.name} has a damaged vae config: {problem}.") from problem
+    if not sound:
+        raise ModelError(f"{checkpoint.name} has a vae whose scaling factor is 0 or no number.")
+    return shift, factor
+
+
+def _x0_limit(checkpoint: Checkpoint, family: Family) -> float | None:
+    """The magnitude at which a pixel-space model's x0 is clipped at every step, if its scheduler does so."""
+    scheduler = checkpoint.scheduler
+    if family != "pixel" or not scheduler.get("clip_sample", scheduler.get("_class_name") in _CLIPPING):
+        return None
+    limit = scheduler.get("clip_sample_range", 1.0)
+    if not isinstance(limit, int | float) or not limit > 0:
+        raise ModelError(f"{checkpoint.name} has a scheduler whose clip_sample_range is {limit!r}.")
+    return float(limit)
 
 
 def _prediction(scheduler: Mapping[str, Any]) -> Prediction:
     kind = str(scheduler.get("prediction_type", "epsilon"))
-    if kind not in _PREDICTIONS:
+    if kind not in PREDICTIONS:
         raise ModelError(
             f"The scheduler's prediction type {kind!r} is not supported.",
-            f"Supported: {', '.join(_PREDICTIONS)}.",
+            f"Supported: {', '.join(PREDICTIONS)}.",
         )
-    return _PREDICTIONS[kind]
+    return PREDICTIONS[kind]
 
 
 def _takes_sigma(checkpoint: Checkpoint) -> bool:
@@ -164,8 +212,9 @@ def _takes_sigma(checkpoint: Checkpoint) -> bool:
     return sigma
 
 
-def _sample_size(size: int | list[int] | tuple[int, int] | None) -> int:
-    """The side of the square the denoiser was trained on; 64 latents where the config does not say."""
-    if size is None:
-        return 64
-    return size if isinstance(size, int) else max(size)
+def sample_size(size: object) -> int:
+    """The side of the square the denoiser was trained on; 64 latents where its config does not say."""
+    sides: list[Any] = [64] if size is None else [*size] if isinstance(size, list | tuple) else [size]
+    if not sides or any(not isinstance(side, int) or side < 1 for side in sides):
+        raise ModelError(f"The denoiser's sample_size cannot be {size!r}.", "Its config is damaged.")
+    return max(sides)

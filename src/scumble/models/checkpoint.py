@@ -31,7 +31,8 @@ class Checkpoint:
     `configs` maps a part to its config, with `_class_name` naming the module class; `scheduler` is a
     diffusers scheduler config; `state(part)` gives that part's tensors on the CPU in the dtype they are
     stored in. `prediction_is_a_guess` says that nothing in the file tells what the denoiser was trained to
-    predict. `zeros_for_empty` says that no prompt means zeros and not the empty prompt encoded.
+    predict. `zeros_for_empty` says that no prompt means zeros and not the empty prompt encoded. `guidance` is
+    the scale that the makers recommend, if they say one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Checkpoint:
     path: Path | None = None
     is_random: bool = False
     prediction_is_a_guess: bool = False
+    guidance: float | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:

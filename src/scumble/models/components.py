@@ -8,7 +8,7 @@ laid out without memory and the tensors of the file become its parameters.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from transformers.initialization import no_init_weights
 
 from scumble.core.errors import ModelError
+from scumble.core.text import printable
 from scumble.models.checkpoint import State
 
 __all__ = ["CLASSES", "TEXT_SETTINGS", "build", "canonical_text_state", "expected", "listed", "load_state"]
@@ -54,6 +55,10 @@ TEXT_SETTINGS = (
 )
 """The settings of a CLIP text encoder's config that are used; the others do nothing here."""
 _SHOWN = 3
+_LONGEST = 120
+"""Characters of a name out of a file that are shown."""
+_LARGEST = 1_000_000
+"""No size in a config is larger; buffers of such a size would really be made."""
 
 
 def build(config: Mapping[str, Any], part: str) -> nn.Module:
@@ -67,10 +72,16 @@ def build(config: Mapping[str, Any], part: str) -> nn.Module:
             f"The model's {part} is a {name}, which is not supported.",
             f"Supported are {', '.join(CLASSES)}.",
         )
+    for key, value in config.items():
+        if any(isinstance(size, int) and abs(size) > _LARGEST for size in _flat(value)):
+            raise ModelError(f"The config of the model's {part} has a {key[:40]!r} of over {_LARGEST:,}.")
     try:
         with init_empty_weights(include_buffers=False), no_init_weights():
             module = _constructed(name, config, part)
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError, ZeroDivisionError) as problem:
+    except (
+        TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RuntimeError,
+        NotImplementedError,
+    ) as problem:  # fmt: skip
         raise ModelError(f"The config of the model's {part} describes no {name}: {problem}.") from problem
     return module.eval().requires_grad_(False)
 
@@ -115,6 +126,15 @@ def canonical_text_state(state: State, *, wrapped: bool) -> State:
     return {name if name.startswith("text_projection") else prefix + name: t for name, t in named.items()}
 
 
+def _flat(value: Any) -> Iterator[Any]:
+    """The numbers and words in nested lists."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
+
+
 def _constructed(name: str, config: Mapping[str, Any], part: str) -> nn.Module:
     if name.startswith("CLIP"):
         settings = {key: config[key] for key in TEXT_SETTINGS if key in config}
@@ -149,7 +169,7 @@ def _check(wanted: Mapping[str, Tensor], state: State, part: str) -> None:
 
 def listed(names: list[str]) -> str:
     """How many tensors, and the names of the first few."""
-    shown = ", ".join(names[:_SHOWN])
+    shown = ", ".join(printable(name, _LONGEST) for name in names[:_SHOWN])
     more = len(names) - _SHOWN
     return f"{len(names)} tensor{'s' * (len(names) > 1)}: {shown}" + (f" and {more} more" if more > 0 else "")
 

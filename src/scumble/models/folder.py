@@ -15,11 +15,12 @@ from typing import Any
 from transformers import CLIPTokenizer
 
 from scumble.core.errors import ModelError
+from scumble.core.text import printable
 from scumble.models.checkpoint import PARTS, Checkpoint, State
 from scumble.models.components import CLASSES, canonical_text_state
 from scumble.models.tensors import read_json, read_tensors
 
-__all__ = ["PIPELINES", "read_folder", "read_tokenizer", "refuse_pipeline"]
+__all__ = ["GUIDANCE", "PIPELINES", "read_folder", "read_tokenizer", "refuse_pipeline"]
 
 PIPELINES = (
     "StableDiffusionPipeline",
@@ -34,6 +35,11 @@ PIPELINES = (
     "ScoreSdeVePipeline",
 )
 """The pipeline classes a folder may name."""
+
+GUIDANCE = "_guidance_scale"
+"""A key of ours in model_index.json: the guidance scale that the makers recommend. Other programs pass over
+keys that begin so.
+"""
 
 _REFUSED = {
     "StableDiffusion3": "Stable Diffusion 3",
@@ -99,6 +105,7 @@ def read_folder(folder: Path, *, name: str | None = None, trust_pickle: bool = F
         zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", "XL" in pipeline)),
         safety_checker=checker if _is_there(index.get("safety_checker")) and checker.is_dir() else None,
         path=folder,
+        guidance=_guidance(index),
     )
 
 
@@ -107,9 +114,8 @@ def refuse_pipeline(pipeline: str, name: str) -> None:
     if pipeline in PIPELINES:
         return
     known = [family for prefix, family in _REFUSED.items() if pipeline.startswith(prefix)]
-    raise ModelError(
-        f"{name} is {known[-1] if known else f'a {pipeline}'}, which is not supported.", _SUPPORTED
-    )
+    kind = known[-1] if known else f"a {printable(pipeline, 80)}"
+    raise ModelError(f"{name} is {kind}, which is not supported.", _SUPPORTED)
 
 
 def _index(folder: Path) -> Mapping[str, Any]:
@@ -127,6 +133,13 @@ def _index(folder: Path) -> Mapping[str, Any]:
     )
 
 
+def _guidance(index: Mapping[str, Any]) -> float | None:
+    """The recommended guidance scale, None where the folder says none or no sound one."""
+    scale = index.get(GUIDANCE)
+    sound = isinstance(scale, int | float) and 0 <= scale <= 100
+    return float(scale) if sound else None
+
+
 def _is_there(entry: object) -> bool:
     """Whether an entry of model_index.json names a library and a class; absent parts are two nulls."""
     return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
@@ -140,7 +153,7 @@ def _config(place: Path, entry: list[str], part: str) -> dict[str, Any]:
     """The config of a part, with the class it is of; what the index says must be what the config says."""
     if entry[1] not in CLASSES:
         raise ModelError(
-            f"The model's {part} is a {entry[1]}, which is not supported.",
+            f"The model's {part} is a {printable(entry[1], 80)}, which is not supported.",
             f"Supported are {', '.join(CLASSES)}.",
         )
     return {**read_json(place / "config.json"), "_class_name": entry[1]}

@@ -10,11 +10,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from scumble.core.errors import ModelError
 
@@ -33,13 +35,18 @@ _FOLDERS = (
     "tokenizer_2",
     "scheduler",
     "safety_checker",
+    "feature_extractor",
 )
 _FILES = ("*.json", "*.safetensors", "*.txt")
 
 
 def is_hub_id(name: str) -> bool:
     """Whether `name` has the form `owner/model` of a hub id; a path that exists is looked at first."""
-    return _HUB_ID.fullmatch(name) is not None and ".." not in name
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return _HUB_ID.fullmatch(name) is not None
 
 
 def download(

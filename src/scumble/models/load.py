@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -70,13 +70,15 @@ def load(
     checkpoint = find(name, revision=revision, offline=offline, ema=ema, trust_pickle=trust_pickle)
     home = torch.device("cpu") if offload != "none" else _device(device)
     model = assemble(checkpoint, device=home, dtype=DTYPES[dtype])
-    model.device = _device(device)
-    if safety_checker and checkpoint.safety_checker is not None:
-        model.safety_checker = load_safety_checker(checkpoint.safety_checker, device=model.device)
     if prediction != "auto":
         model.prediction = prediction
     elif checkpoint.prediction_is_a_guess:
-        _settle_prediction(model)
+        _settle_prediction(model)  # where the networks are now, which offloading changes
+    model.device = _device(device)
+    if safety_checker and checkpoint.safety_checker is not None:
+        model.safety_checker = load_safety_checker(
+            checkpoint.safety_checker, device=model.device, trust_pickle=trust_pickle
+        )
     return apply(
         model,
         attention_slicing=attention_slicing,
@@ -99,7 +101,7 @@ def find(
     if str(name) == "toybox":
         return _toybox()
     if str(name) == "toybox-instruct":
-        return read_folder(toybox.editing(), name="toybox-instruct")
+        return replace(read_folder(toybox.editing(), name="toybox-instruct"), guidance=toybox.GUIDANCE)
     path = Path(name).expanduser()
     if path.is_dir():
         return read_folder(path, trust_pickle=trust_pickle)
@@ -116,7 +118,7 @@ def find(
 def _toybox() -> Checkpoint:
     if find_spec("scumble.models.toybox") is None:
         return random_checkpoint("sd1", "tiny")
-    return read_folder(import_module("scumble.models.toybox").folder(), name="toybox")
+    return replace(read_folder(toybox.folder(), name="toybox"), guidance=toybox.GUIDANCE)
 
 
 def _settle_prediction(model: Model) -> None:
@@ -138,7 +140,7 @@ def _settle_prediction(model: Model) -> None:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # meta has no values to take back
     except (RuntimeError, AssertionError, NotImplementedError) as problem:
         raise InputError(f"This machine has no device {name!r}.", "Choose cpu, cuda or mps.") from problem
     return device

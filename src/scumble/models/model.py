@@ -60,8 +60,10 @@ class Model:
     and `autoencoder` None). `prediction` is what it was trained to output: `eps`, `v` or `x0`. `default_size`
     is in pixels; a picture of H x W has latents of H/`downsample` x W/`downsample` with `latent_channels`
     channels. An editing model's denoiser takes `condition_channels` more channels, the unscaled latents of
-    the picture to edit. `words` holds learnt words, see `scumble.models.prompts`. `safety_checker` is there
-    if the folder had one and it was not declined. `is_random` says that nobody trained these weights.
+    the picture to edit. `scaling` is the shift and the factor of latents, each () or (1, c, 1, 1). A
+    pixel-space model's x0 is clipped to [-`x0_limit`, `x0_limit`] if there is one. `words` holds learnt
+    words, see `scumble.models.prompts`. `safety_checker` is there if the folder had one and it was not
+    declined. `is_random` says that nobody trained these weights.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Model:
     checkpoint: Checkpoint
     condition_channels: int = 0
     takes_sigma: bool = False
+    scaling: tuple[Tensor, Tensor]
+    x0_limit: float | None = None
     safety_checker: SafetyChecker | None = None
     is_random: bool = False
     words: dict[str, Sequence[Tensor]] = field(default_factory=dict)
@@ -144,12 +148,12 @@ class Model:
 
     def scale(self, latents: Tensor) -> Tensor:
         """Scaled latents, `(latents - shift) * factor`, both from the autoencoder's config."""
-        shift, factor = self._scaling
+        shift, factor = self.scaling
         return (latents - shift.to(latents)) * factor.to(latents)
 
     def unscale(self, latents: Tensor) -> Tensor:
         """The inverse of `scale`."""
-        shift, factor = self._scaling
+        shift, factor = self.scaling
         return latents / factor.to(latents) + shift.to(latents)
 
     # Prompts
@@ -249,30 +253,14 @@ class Model:
             if level.alpha.ndim:
                 level = Level(level.alpha.repeat(count), level.sigma.repeat(count))  # (count B,)
             output = self.predict(seen, self.schedule.time(level), joined[which, batch])
-            return list(to_x0(output, noisy, level, self.prediction).chunk(count))
+            x0 = to_x0(output, noisy, level, self.prediction)
+            if self.x0_limit is not None:
+                x0 = x0.clamp(-self.x0_limit, self.x0_limit)
+            return list(x0.chunk(count))
 
         return run
 
     # Details
-
-    @cached_property
-    def _scaling(self) -> tuple[Tensor, Tensor]:
-        """Shift and factor, each () or (1, c, 1, 1).
-
-        Score-SDE-VE networks were trained on pixels in [0, 1].
-        """
-        if self.autoencoder is None:
-            return (
-                (torch.tensor(-1.0), torch.tensor(0.5))
-                if self.takes_sigma
-                else (torch.tensor(0.0), torch.tensor(1.0))
-            )
-        config = self.autoencoder.config
-        factor, shift = torch.tensor(float(config.scaling_factor)), torch.tensor(config.shift_factor or 0.0)
-        if config.latents_mean is not None and config.latents_std is not None:
-            shift = torch.tensor(config.latents_mean).reshape(1, -1, 1, 1)
-            factor = factor / torch.tensor(config.latents_std).reshape(1, -1, 1, 1)
-        return shift, factor
 
     def _with_sizes(
         self,

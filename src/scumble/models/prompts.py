@@ -5,11 +5,11 @@ token and at the word BREAK, each chunk is encoded by itself, and the chunks' em
 (as in the AUTOMATIC1111 web UI, without its search for a comma to cut at). The pooled embedding is the first
 chunk's.
 
-Weights. `(word)` is worth 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3; they multiply when nested; `\(`, `\)`, `\[`,
-`\]` and `\\` are the characters themselves; a bracket left open reaches to the end. A token's embedding is
-multiplied by its weight, then the chunk is scaled so that its mean is what it was (the same web UI's
-default). Where that would change a chunk by more than a factor of two the mean is no measure of size, as for
-an encoder whose output has mean zero, and it is left. A prompt without brackets that fits one chunk is
+Weights. `(word)` is worth 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3; they multiply when nested, up to 100; `\(`,
+`\)`, `\[`, `\]` and `\\` are the characters themselves; a bracket left open reaches to the end. A token's
+embedding is multiplied by its weight, then the chunk is scaled so that its mean is what it was (the same web
+UI's default). Where that would change a chunk by more than a factor of two the mean is no measure of size, as
+for an encoder whose output has mean zero, and it is left. A prompt without brackets that fits one chunk is
 encoded exactly as diffusers does it.
 
 Learnt words. `words` maps a word as it stands in the prompt (`<rex>`) to one tensor (n, D_i) for each text
@@ -40,6 +40,8 @@ Words = Mapping[str, Sequence[Tensor]]
 
 MAX_CHUNKS = 64
 """The longest prompt, in chunks of 75 tokens."""
+MAX_WEIGHT = 100.0
+"""The largest weight of a stretch, all its brackets multiplied; more than any picture survives."""
 ROUNDING = 1e-5
 """Share of the mean magnitude below which a mean is taken to be zero."""
 
@@ -80,7 +82,7 @@ def parse(prompt: str) -> list[Span]:
         if not opened or opened[-1][0] != bracket:
             return False
         for span in spans[opened.pop()[1] :]:
-            span.weight *= factor
+            span.weight = _bounded(span.weight * _bounded(factor))
         return True
 
     for match in _PIECE.finditer(prompt):
@@ -102,6 +104,10 @@ def parse(prompt: str) -> list[Span]:
     return _joined(spans)
 
 
+def _bounded(weight: float) -> float:
+    return min(max(weight, -MAX_WEIGHT), MAX_WEIGHT)
+
+
 def encode(
     texts: Sequence[str],
     tokenizers: Sequence[Any],
@@ -119,6 +125,9 @@ def encode(
     """
     if not texts:
         raise PromptError("No prompt was given.", "Give at least one; it may be empty.")
+    for text in texts:
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise PromptError("The prompt is not valid text.", "Its bytes are not UTF-8.")
     unique = list(dict.fromkeys(texts))
     rows = [unique.index(text) for text in texts]
     spans = [parse(text) for text in unique]

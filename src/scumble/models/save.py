@@ -13,13 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from scumble.core.errors import ModelError
 from scumble.core.files import atomic_folder
 from scumble.core.safetensor_files import save_safetensors
+from scumble.models.assemble import PREDICTIONS, sample_size
+from scumble.models.folder import GUIDANCE
 from scumble.models.layout import to_original
 from scumble.models.model import Model
+from scumble.models.safety import CHECKER
 from scumble.models.singlefile import part_table, prefixes
 
 __all__ = ["save_folder", "save_single_file"]
@@ -38,17 +42,11 @@ def save_folder(model: Model, path: Path | str) -> Path:
     """
     with atomic_folder(path) as folder:
         for part, module in model.parts().items():
-            _write_part(folder / part, part, module)
+            _write_part(folder / part, part, module, _config(model, part, module))
         for key, tokenizer in zip(("tokenizer", "tokenizer_2"), model.tokenizers, strict=False):
             _write_tokenizer(folder / key, tokenizer)
-        checker = model.checkpoint.safety_checker
-        if checker is not None:
-            for place in (checker, checker.parent / "feature_extractor"):
-                if place.is_dir():
-                    shutil.copytree(
-                        place, folder / place.name, ignore=shutil.ignore_patterns("*.bin", "*.msgpack")
-                    )
-        _write_json(folder / "scheduler" / "scheduler_config.json", model.checkpoint.scheduler)
+        _copy_safety_checker(model, folder)
+        _write_json(folder / "scheduler" / "scheduler_config.json", _scheduler(model))
         _write_json(folder / "model_index.json", _index(model, folder))
     return Path(path)
 
@@ -57,16 +55,16 @@ def save_single_file(model: Model, path: Path | str) -> Path:
     """Write one `.safetensors` in the original layout: LDM's for SD 1.x and 2.x, SGM's for SDXL.
 
     SD 2.x's unused last text layer, which a diffusers folder does not hold, is not written: loaders that
-    build it leave it as it is. Raises ModelError for a pixel-space model, which has no such layout, and
-    DiskFullError.
+    build it leave it as it is. Raises ModelError for a pixel-space model, which has no such layout, and for
+    one that predicts x0; DiskFullError.
     """
     if model.family == "pixel":
         raise ModelError(
             f"{model.name} is a pixel-space model, which has no single-file layout.", "Save it as a folder."
         )
-    original: dict[str, Tensor] = {}
+    original = _markers(model)
     for part, module in model.parts().items():
-        table = part_table(model.family, part, _config(part, module))
+        table = part_table(model.family, part, _config(model, part, module))
         prefix = prefixes(model.family)[part]
         tensors = to_original(_tensors(part, module), table)
         original.update({prefix + name: tensor.contiguous() for name, tensor in tensors.items()})
@@ -80,6 +78,8 @@ def _index(model: Model, folder: Path) -> dict[str, Any]:
     if model.denoiser.config.in_channels > model.latent_channels:
         pipeline = _EDITING.get(pipeline, pipeline)
     index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.0"}
+    if model.checkpoint.guidance is not None:
+        index[GUIDANCE] = model.checkpoint.guidance
     for part, module in model.parts().items():
         index[part] = ["transformers" if part.startswith("text") else "diffusers", type(module).__name__]
     for key, _ in zip(("tokenizer", "tokenizer_2"), model.tokenizers, strict=False):
@@ -98,13 +98,13 @@ def _index(model: Model, folder: Path) -> dict[str, Any]:
     return index
 
 
-def _write_part(folder: Path, part: str, module: nn.Module) -> None:
+def _write_part(folder: Path, part: str, module: nn.Module, config: Mapping[str, Any]) -> None:
     text = part.startswith("text")
     tensors = {
         ("text_model." if text and not name.startswith("text_") else "") + name: tensor.contiguous()
         for name, tensor in _tensors(part, module).items()
     }
-    _write_json(folder / "config.json", _config(part, module))
+    _write_json(folder / "config.json", config)
     name = "model.safetensors" if text else "diffusion_pytorch_model.safetensors"
     save_safetensors(folder / name, tensors, _FORMAT)
 
@@ -119,14 +119,52 @@ def _tensors(part: str, module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in state.items()}
 
 
-def _config(part: str, module: Any) -> dict[str, Any]:
+def _copy_safety_checker(model: Model, folder: Path) -> None:
+    """The checker that the model came with and what prepares its pictures. What was a pickle becomes a safe
+    file if it was read, and is left out if it was not.
+    """
+    source = model.checkpoint.safety_checker
+    if source is None or (not (source / CHECKER).is_file() and model.safety_checker is None):
+        return
+    for place in (source, source.parent / "feature_extractor"):
+        if place.is_dir():
+            shutil.copytree(place, folder / place.name, ignore=shutil.ignore_patterns("*.bin", "*.msgpack"))
+    if model.safety_checker is not None and not (source / CHECKER).is_file():
+        save_safetensors(folder / source.name / CHECKER, model.safety_checker.state(), _FORMAT)
+
+
+def _scheduler(model: Model) -> dict[str, Any]:
+    """The scheduler's config, with what the denoiser predicts: the checkpoint may have said otherwise."""
+    config = dict(model.checkpoint.scheduler)
+    said = next(name for name, kind in PREDICTIONS.items() if kind == model.prediction)
+    return config if config.get("prediction_type", "epsilon") == said else {**config, "prediction_type": said}
+
+
+def _markers(model: Model) -> dict[str, Tensor]:
+    """Empty tensors that tell, by their names, what the layout has no other place for.
+
+    Raises ModelError for a prediction that has no such name.
+    """
+    if model.prediction == "x0":
+        raise ModelError(f"A single file cannot say that {model.name} predicts x0.", "Save it as a folder.")
+    zero_snr = model.checkpoint.scheduler.get("rescale_betas_zero_snr")
+    told = {"v_pred": model.prediction == "v", "ztsnr": bool(zero_snr)}
+    return {name: torch.zeros(0) for name, is_so in told.items() if is_so}
+
+
+def _config(model: Model, part: str, module: Any) -> dict[str, Any]:
     """The config of a network as it is now, with the names of its class in both libraries' ways."""
-    config = module.config.to_dict() if part.startswith("text") else dict(module.config)
-    name = type(module).__name__
-    public = {key: value for key, value in config.items() if not key.startswith("_")}
+    name, public = type(module).__name__, _public(part, module)
     if part.startswith("text"):
         return {**public, "architectures": [name], "_class_name": name}
+    if part == "unet" and sample_size(public.get("sample_size")) * model.downsample != model.default_size:
+        public["sample_size"] = model.default_size // model.downsample
     return {**public, "_class_name": name}
+
+
+def _public(part: str, module: Any) -> dict[str, Any]:
+    config = module.config.to_dict() if part.startswith("text") else dict(module.config)
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def _write_tokenizer(folder: Path, tokenizer: Any) -> None:

@@ -116,7 +116,7 @@ def read_single_file(path: Path, *, ema: bool | None = None, trust_pickle: bool 
         pipeline=pipeline_name(kind),
         zeros_for_empty=kind.startswith("sdxl"),
         path=path,
-        prediction_is_a_guess=kind == "sd2",
+        prediction_is_a_guess=kind == "sd2" and "v_pred" not in shapes,
     )
 
 
@@ -216,7 +216,7 @@ def _ema_name(key: str) -> str | None:
 
 
 def _scheduler(kind: Published, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The published scheduler, with what SDXL files tell by empty tensors named `v_pred` and `ztsnr`."""
+    """The published scheduler, with what files tell by empty tensors named `v_pred` and `ztsnr`."""
     told: dict[str, Any] = {}
     if "v_pred" in shapes:
         told["prediction_type"] = "v_prediction"

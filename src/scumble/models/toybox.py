@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EDITING",
+    "GUIDANCE",
     "MANIFEST",
     "SCALE",
     "cache",
@@ -48,6 +49,8 @@ EDITING = "instruct"
 """The folder, beside the parts, of the editing model: a diffusers folder with a denoiser of its own, which
 shares all else.
 """
+GUIDANCE = 3.0
+"""The guidance scale at which both toyboxes draw best."""
 _SHARED = {"unet": "unet_instruct", "vae": "vae", "text_encoder": TEXT_ENCODER, "tokenizer": "tokenizer"}
 TEXT_PREFIX = "text_model."
 """The text encoder is CLIP's text tower, stored once, under these names in CLIP's file."""

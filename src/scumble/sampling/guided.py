@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from scumble.diffusion import guidance
 from scumble.diffusion.levels import Denoise
 from scumble.models.model import Model
 
-__all__ = ["default_guidance", "guided"]
+__all__ = ["Interval", "default_guidance", "guided"]
+
+
+def _in_order(interval: tuple[float, float]) -> tuple[float, float]:
+    low, high = interval
+    if not 0 <= low <= high <= 1:  # false for NaN too
+        raise ValueError("it should be two numbers from 0 to 1, the smaller first")
+    return interval
+
+
+Interval = Annotated[tuple[float, float], AfterValidator(_in_order)]
+"""A setting: the noise shares, low to high, between which guidance acts."""
 
 
 def default_guidance(model: Model) -> float:
-    """The guidance scale for people who name none: what the makers of each family recommend."""
-    if model.name in ("toybox", "toybox-instruct"):
-        return 3.0
+    """The guidance scale for people who name none: what the makers of the model, or of its family, say."""
+    if model.checkpoint.guidance is not None:
+        return model.checkpoint.guidance
     return {"sd1": 7.5, "sd2": 7.5, "sdxl": 5.0, "pixel": 1.0}[model.family]
 
 

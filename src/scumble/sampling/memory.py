@@ -1,4 +1,4 @@
-"""What to do when memory runs out: recognise it, work in smaller batches, and say so plainly at the end."""
+"""What to do when memory runs out: work in smaller batches, and say so plainly at the end."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from typing import TypeVar
 
 import torch
 
-from scumble.core.errors import OutOfMemoryError
 from scumble.core.events import Loop
+from scumble.core.memory import is_out_of_memory, too_little
 
 __all__ = ["in_batches", "is_out_of_memory"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out, on an accelerator or on the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def in_batches(
@@ -46,10 +39,7 @@ def in_batches(
         if failed:
             # Outside the handler, so that the traceback no longer holds the tensors that have to go.
             if batch_size == 1:
-                raise OutOfMemoryError(
-                    "There is not enough memory for even one picture.",
-                    "Try a smaller --width and --height, --dtype bfloat16, --low-memory or --device cpu.",
-                )
+                raise too_little("even one picture")
             batch_size = max(1, min(batch_size, len(batch)) // 2)
             _release()
     return results

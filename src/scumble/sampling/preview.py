@@ -36,8 +36,9 @@ class Previewer:
         """Fit the map for `model` by least squares over 64 plain colours."""
         shades = torch.linspace(0, 1, LEVELS)
         colours = torch.cartesian_prod(shades, shades, shades)  # (64, 3)
-        if model.autoencoder is None:
-            return cls(torch.cat([torch.eye(3) / 2, torch.full((1, 3), 0.5)]))
+        if model.autoencoder is None:  # x0 to pixels in [-1, 1] and those to colours, both by hand
+            shift, factor = (float(value) for value in model.scaling)
+            return cls(torch.cat([torch.eye(3) / factor / 2, torch.full((1, 3), shift / 2 + 0.5)]))
         side = CELLS * model.downsample
         board = colours.T.reshape(1, 3, 8, 8)
         pixels = board.repeat_interleave(side, 2).repeat_interleave(side, 3) * 2 - 1  # (1, 3, 8 side, 8 side)

@@ -20,7 +20,7 @@ from scumble.sampling.guided import guided
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
 
-__all__ = ["SamplerOptions", "Task", "sample_latents", "text_to_image"]
+__all__ = ["SamplerOptions", "Task", "draw_batch", "sample_latents", "text_to_image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +81,24 @@ def text_to_image(
     previewer = Previewer.fit(model) if preview_every else None
 
     def draw(seeds: Sequence[int], done: int) -> Loop[list[Tensor]]:
-        return (yield from _draw(model, task, seeds, done, previewer, preview_every))
+        return (yield from draw_batch(model, task, seeds, done, previewer, preview_every))
 
     return (yield from in_batches(task.seeds, draw, batch_size))
 
 
 @torch.inference_mode()
-def _draw(
-    model: Model, task: Task, seeds: Sequence[int], done: int, previewer: Previewer | None, preview_every: int
+def draw_batch(
+    model: Model,
+    task: Task,
+    seeds: Sequence[int],
+    done: int,
+    previewer: Previewer | None = None,
+    preview_every: int = 0,
 ) -> Loop[list[Tensor]]:
+    """The pictures of `task` with these `seeds`, all at once, when `done` of the task's are finished.
+
+    For `in_batches`, by whoever wants each batch as soon as it is there; see `text_to_image`.
+    """
     options, count = task.options, len(task.seeds)
     denoise = guided(
         model,

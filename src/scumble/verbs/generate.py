@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scumble.core.config import Config
-from scumble.core.errors import ConfigError
+from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import Loop, finish
 from scumble.core.images import from_unit, to_model
 from scumble.diffusion.samplers import SAMPLERS
@@ -21,12 +21,15 @@ from scumble.diffusion.spacing import SPACINGS
 from scumble.history.recipe import Ingredient, Recipe
 from scumble.models.model import Model
 from scumble.sampling import estimate
-from scumble.sampling.guided import default_guidance
-from scumble.sampling.text_to_image import SamplerOptions, Task, text_to_image
+from scumble.sampling.guided import Interval, default_guidance
+from scumble.sampling.memory import in_batches
+from scumble.sampling.preview import Previewer
+from scumble.sampling.text_to_image import SamplerOptions, Task, draw_batch
 from scumble.verbs.load import ModelConfig
-from scumble.verbs.outputs import Picture, planned_paths, save_pictures
+from scumble.verbs.outputs import Picture, planned_paths, save_pictures, sheet
 
 __all__ = [
+    "PREVIEW_EVERY",
     "RANDOM_MODEL",
     "Estimate",
     "GenerateConfig",
@@ -39,6 +42,10 @@ __all__ = [
     "together",
 ]
 
+PREVIEW_EVERY = 5
+"""Steps from one preview to the next, where a person watches: each waits for the device."""
+UNHASHED = "0" * 64
+"""Stands for the model's hash, which costs reading all of it, in recipes that are not written."""
 RANDOM_MODEL = "This model is random: nobody trained it, so its pictures mean nothing."
 
 
@@ -60,10 +67,10 @@ class GenerateConfig(ModelConfig):
     spacing: str = "trailing"
     """How the steps are spread over the noise levels."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fresh noise in DDIM: 0 none, 1 as much as DDPM."""
+    """Fresh noise, in DDIM only: 0 none, 1 as much as DDPM."""
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
     """Guidance scale; none takes what the makers of the model recommend."""
-    guidance_interval: tuple[float, float] | None = None
+    guidance_interval: Interval | None = None
     """Noise shares, from 0 (clean) to 1 (noise), between which guidance acts."""
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the contrast correction of Lin et al. 2024."""
@@ -78,6 +85,8 @@ class GenerateConfig(ModelConfig):
         """The sampler's part, with the defaults of `model`. Raises ConfigError for unknown names."""
         _known("sampler", self.sampler, SAMPLERS)
         _known("spacing", self.spacing, SPACINGS)
+        if self.eta and self.sampler != "ddim":
+            raise ConfigError(f"The sampler {self.sampler} has no eta.", "Leave eta out, or take ddim.")
         return SamplerOptions(
             sampler=self.sampler,
             steps=self.steps,
@@ -100,7 +109,11 @@ class GenerateConfig(ModelConfig):
         return range(self.seed, self.seed + self.count)
 
     def task(self, model: Model) -> Task:
-        """What to draw on `model`. The settings need to be `seeded`."""
+        """What to draw on `model`. The settings need to be `seeded`. An editing model is an InputError."""
+        if model.condition_channels:
+            raise InputError(
+                f"{model.name} is an editing model.", "Give it a picture to edit: scumble edit instruct."
+            )
         return Task(
             prompt=self.prompt,
             negative=self.negative,
@@ -130,22 +143,35 @@ def generate(prompt: str, **settings: Any) -> list[Picture]:
 def draw(config: GenerateConfig, model: Model, task: Task, *, preview_every: int = 0) -> Loop[list[Picture]]:
     """Draw `task`, made by `config.task(model)`, as a loop; returns the pictures with their recipes."""
     with config.attached(model) as learnt:
-        drawn = yield from text_to_image(model, task, batch_size=config.batch, preview_every=preview_every)
-    return [_picture(config, model, task, learnt, *one) for one in zip(drawn, task.seeds, strict=True)]
+        batch = _Batch(config, model, task, _recipe(config, model, task, model.hash, learnt), preview_every)
+        return (yield from in_batches(task.seeds, batch.drawn, config.batch))
 
 
-def _picture(
-    config: GenerateConfig,
-    model: Model,
-    task: Task,
-    learnt: tuple[Ingredient, ...],
-    pixels: Tensor,
-    seed: int,
-) -> Picture:
-    """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
-    withheld = model.safety_checker is not None and model.safety_checker.flagged(to_model(pixels[None]))[0]
-    shown = torch.zeros_like(pixels) if withheld else pixels
-    return Picture(from_unit(shown[None])[0], _recipe(config, model, task, seed, learnt), withheld)
+class _Batch:
+    """Draws one batch after another: what `in_batches` calls."""
+
+    def __init__(
+        self, config: GenerateConfig, model: Model, task: Task, recipe: Recipe, preview_every: int
+    ) -> None:
+        self._config, self._model, self._task, self._recipe = config, model, task, recipe
+        self._previewer = Previewer.fit(model) if preview_every else None
+        self._preview_every = preview_every
+
+    def drawn(self, seeds: Sequence[int], done: int) -> Loop[list[Picture]]:
+        """The pictures with these `seeds`, `done` of the task's being finished before."""
+        pixels = yield from draw_batch(
+            self._model, self._task, seeds, done, self._previewer, self._preview_every
+        )
+        return [self._picture(*one) for one in zip(pixels, seeds, strict=True)]
+
+    def _picture(self, pixels: Tensor, seed: int) -> Picture:
+        """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
+        checker = self._model.safety_checker
+        withheld = checker is not None and checker.flagged(to_model(pixels[None]))[0]
+        shown = torch.zeros_like(pixels) if withheld else pixels
+        company = together(self._task.seeds, seed, self._config.batch)
+        recipe = self._recipe.model_copy(update={"seed": seed, "batch": company})
+        return Picture(from_unit(shown[None])[0], recipe, withheld)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +185,43 @@ class Saved:
 
 
 def draw_to(
-    config: GenerateConfig, out: Path, *, overwrite: bool = False, with_recipe: bool = True
+    config: GenerateConfig,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    with_recipe: bool = True,
+    preview_every: int = 0,
 ) -> Loop[Saved]:
-    """Draw and write pictures to `out`, as `planned_paths` names them. Names are checked before the work."""
+    """Draw and write pictures to `out`, as `planned_paths` names them. Names are checked before the work.
+
+    Each batch is written as soon as it is drawn. A run that is interrupted keeps those and says, in a note on
+    the KeyboardInterrupt, how to draw the others.
+    """
     config = config.seeded()
     paths = planned_paths(out, config.seeds, overwrite=overwrite)
     model = config.load()
     task = config.task(model)
-    pictures = yield from draw(config, model, task)
-    files = save_pictures(pictures, paths, with_recipe=with_recipe)
+    files: list[dict[str, str | int]] = []
+    with config.attached(model) as learnt:
+        recipe = _recipe(config, model, task, model.hash if with_recipe else UNHASHED, learnt)
+        batch = _Batch(config, model, task, recipe, preview_every)
+
+        def written(seeds: Sequence[int], done: int) -> Loop[list[Picture]]:
+            pictures = yield from batch.drawn(seeds, done)
+            files.extend(save_pictures(pictures, paths[done : done + len(seeds)], with_recipe=with_recipe))
+            return pictures
+
+        try:
+            pictures = yield from in_batches(task.seeds, written, config.batch)
+        except KeyboardInterrupt as stop:
+            # One may be written and not yet in the list; what was to be replaced was there before.
+            count = len(files) if overwrite else sum(path.exists() for path in paths[: config.count])
+            if left := task.seeds[count:]:
+                rest = f"--seed {left[0]} --count {len(left)} draws the others."
+                stop.add_note(f"{count} of {config.count} pictures are written; {rest}")
+            raise
+    if len(paths) > len(pictures):
+        files += save_pictures([sheet(pictures)], paths[-1:], with_recipe=with_recipe)
     notes = [RANDOM_MODEL] if model.is_random else []
     if withheld := sum(p.withheld for p in pictures):
         notes.append(
@@ -176,19 +230,22 @@ def draw_to(
     return Saved(files, " ".join(notes))
 
 
-def _recipe(
-    config: GenerateConfig, model: Model, task: Task, seed: int, learnt: tuple[Ingredient, ...] = ()
-) -> Recipe:
-    """The recipe of one picture: as if it had been the only one asked for."""
+def _settings(config: GenerateConfig, task: Task) -> dict[str, Any]:
+    """The settings of one picture, defaults filled in: as if it had been the only one asked for."""
     elsewhere = {"seed", "count", "batch", *ModelConfig.model_fields}
     settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
-    settings |= {"width": task.width, "height": task.height, "guidance": task.options.guidance}
+    return settings | {"width": task.width, "height": task.height, "guidance": task.options.guidance}
+
+
+def _recipe(
+    config: GenerateConfig, model: Model, task: Task, digest: str, learnt: tuple[Ingredient, ...]
+) -> Recipe:
+    """The recipe of the first picture; the others' differ in seed and batch. `digest` is the model's."""
     return Recipe(
         command="generate",
-        settings=settings,
-        seed=seed,
-        batch=together(task.seeds, seed, config.batch),
-        model=Ingredient.of("model", config.model, model.hash),
+        settings=_settings(config, task),
+        seed=task.seeds[0],
+        model=Ingredient.of("model", config.model, digest),
         ingredients=learnt,
         machine=config.machine(model),
     )
@@ -219,29 +276,36 @@ class Estimate(Config):
     """The settings, defaults filled in."""
 
 
-def estimate_generate(config: GenerateConfig) -> Estimate:
-    """What `draw` will need, by tracing one step and one decoding without running them."""
+def estimate_generate(
+    config: GenerateConfig, out: Path | None = None, *, overwrite: bool = False
+) -> Estimate:
+    """What `draw` will need, by tracing one step and one decoding without running them.
+
+    Everything that would stop the run itself is checked: the names in `out`, the model, the `weights`.
+    """
     config = config.seeded()
+    if out is not None:
+        planned_paths(out, config.seeds, overwrite=overwrite)
     model = config.load()
     task = config.task(model)
     batch = min(config.batch, config.count)
     branches = 1 if task.options.guidance == 1 or not model.text_encoders else 2
-    condition = model.prompt([task.prompt]) if model.text_encoders else None
     shape, time = model.latent_shape(task.height, task.width), torch.zeros((), device=model.device)
+    with config.attached(model):
+        condition = model.prompt([task.prompt]) if model.text_encoders else None
 
-    def call() -> None:
-        x = torch.zeros(batch * branches, *shape, device=model.device)
-        model.predict(x, time, condition)
+        def call() -> None:
+            x = torch.zeros(batch * branches, *shape, device=model.device)
+            model.predict(x, time, condition)
 
-    step = estimate.trace(call)
+        step = estimate.trace(call)
     decoding = estimate.trace(lambda: model.decode(torch.zeros(1, *shape, device=model.device)))
     calls = SAMPLERS[config.sampler].calls(config.steps) * -(-config.count // batch)
     flops = step.flops * calls + decoding.flops * config.count
     speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
     weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
-    settings = _recipe(config, model, task, task.seeds[0]).settings
     return Estimate(
         seconds=flops / speed,
         memory_bytes=weights + max(step.peak_bytes, decoding.peak_bytes),
-        settings={**settings, "seed": task.seeds[0], "count": config.count},
+        settings={**_settings(config, task), "seed": task.seeds[0], "count": config.count},
     )

@@ -19,7 +19,7 @@ from scumble.core.images import grid, save_image
 from scumble.history.embed import read_recipe
 from scumble.history.recipe import Recipe, printable
 from scumble.history.store import SIDE, Entry, Store
-from scumble.verbs.outputs import planned_paths
+from scumble.verbs.outputs import is_folder, planned_paths
 from scumble.verbs.redo import Redone, redo_to
 
 __all__ = ["Pruned", "branch_to", "described", "facts", "forget", "line", "newest", "thumbnails_to", "told"]
@@ -117,7 +117,7 @@ def forget(*, keep: int | None = None, days: float | None = None, gone: bool = F
 
 def thumbnails_to(out: Path, *, count: int = 100, overwrite: bool = False) -> Path:
     """A sheet of the newest `count` pictures, each over its number, in the file `out`."""
-    [path] = planned_paths(out if out.suffix else out / "history.png", [0], overwrite=overwrite)
+    [path] = planned_paths(out / "history.png" if is_folder(out) else out, [0], overwrite=overwrite)
     entries = [entry for entry in newest(count) if entry.thumbnail]
     if not entries:
         raise InputError("The history is empty.", "It fills as pictures are made.")

@@ -13,7 +13,7 @@ from scumble.core.errors import InputError
 from scumble.core.files import read_bytes
 from scumble.core.images import MAX_BYTES, Picture, read_image
 from scumble.history.recipe import Ingredient
-from scumble.verbs.outputs import SUFFIXES, planned_paths
+from scumble.verbs.outputs import SUFFIXES, is_folder, planned_paths
 
 __all__ = ["Given", "Source", "picture_files", "planned_file", "same_named"]
 
@@ -82,7 +82,7 @@ def planned_file(out: Path, file: Path, *, in_folder: bool, overwrite: bool) -> 
 
     Raises InputError if it exists and `overwrite` is false, or if `file` is one of a folder and `out` none.
     """
-    if in_folder and out.suffix:
+    if in_folder and not is_folder(out):
         raise InputError(f"{out} is one file, and there are several pictures.", "Give a folder with -o.")
-    place = out if out.suffix else out / f"{file.stem}.png"
+    place = out / f"{file.stem}.png" if is_folder(out) else out
     return planned_paths(place, [0], overwrite=overwrite)[0]

@@ -15,6 +15,7 @@ from scumble.adapters.weights import Weights
 from scumble.core.config import Config
 from scumble.core.errors import WeightsError
 from scumble.core.files import sha256
+from scumble.core.memory import memory_for
 from scumble.history.recipe import Ingredient, library_versions
 from scumble.models import load as models
 from scumble.models.load import DType
@@ -52,23 +53,24 @@ class ModelConfig(Config):
     """Attach dense changes to a relative of the model that they were learnt on, too."""
 
     def load(self) -> Model:
-        """Load the model. Raises ModelError and InputError with one sentence."""
+        """Load the model. Raises ModelError, InputError and OutOfMemoryError with one sentence."""
         device = _best_device() if self.device == "auto" else self.device
         dtype: DType = self.dtype if self.dtype != "auto" else "float32" if device == "cpu" else "float16"
-        return models.load(
-            self.model,
-            device=device,
-            dtype=dtype,
-            attention_slicing=self.low_memory,
-            vae_tiling=self.low_memory,
-            offload="model" if self.low_memory and device.startswith("cuda") else "none",
-            channels_last=self.channels_last,
-            compile=self.compile,
-            revision=self.revision,
-            offline=self.offline,
-            safety_checker=self.safety_checker,
-            trust_pickle=self.trust_pickle,
-        )
+        with memory_for(f"the model {self.model}"):
+            return models.load(
+                self.model,
+                device=device,
+                dtype=dtype,
+                attention_slicing=self.low_memory,
+                vae_tiling=self.low_memory,
+                offload="model" if self.low_memory and device.startswith("cuda") else "none",
+                channels_last=self.channels_last,
+                compile=self.compile,
+                revision=self.revision,
+                offline=self.offline,
+                safety_checker=self.safety_checker,
+                trust_pickle=self.trust_pickle,
+            )
 
     @contextmanager
     def attached(self, model: Model) -> Generator[tuple[Ingredient, ...]]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from PIL import Image
 
 from scumble.core.errors import InputError
-from scumble.core.files import sha256
+from scumble.core.files import check_writable, explained, sha256
 from scumble.core.images import grid, save_image
 from scumble.history.embed import save_options
 from scumble.history.recipe import Recipe
 from scumble.history.store import Made, remember
 
-__all__ = ["SUFFIXES", "Picture", "planned_paths", "save_pictures", "sheet"]
+__all__ = ["SUFFIXES", "Picture", "is_folder", "planned_paths", "save_pictures", "sheet"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -41,20 +41,32 @@ def planned_paths(out: Path, seeds: Sequence[int], *, overwrite: bool) -> list[P
 
     `out` with a picture's suffix and one seed: that file. With several seeds: `out` is the grid, and the
     pictures stand beside it as `stem-seed.suffix`. Without a suffix: a folder with `seed.png` and `grid.png`.
-    Raises InputError before any work is done if one of them exists and `overwrite` is false.
+    A folder that is there is one whatever its name. Raises InputError before any work is done if one of them
+    exists and `overwrite` is false, or cannot be written.
     """
-    if out.suffix and out.suffix.lower() not in SUFFIXES:
+    with explained(out, "written"):
+        folder = is_folder(out)
+    if not folder and out.suffix.lower() not in SUFFIXES:
         raise InputError(f"{out} has no picture's suffix.", f"Use one of {', '.join(SUFFIXES)}, or a folder.")
-    if not out.suffix:
+    if folder:
         paths = [out / f"{seed}.png" for seed in seeds] + ([out / "grid.png"] if len(seeds) > 1 else [])
     elif len(seeds) == 1:
         paths = [out]
     else:
         paths = [out.with_name(f"{out.stem}-{seed}{out.suffix}") for seed in seeds] + [out]
+    check_writable(max(paths, key=lambda path: len(path.name)))  # all are in one folder
     taken = [path for path in paths if path.exists()]
     if taken and not overwrite:
         raise InputError(f"{taken[0]} exists already.", "Give another name with -o, or say --overwrite.")
+    for path in taken:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a file.", "Give another name with -o.")
     return paths
+
+
+def is_folder(out: Path) -> bool:
+    """Whether results go into `out` and not to it: it is a folder, or is not there and has no suffix."""
+    return out.is_dir() or not out.suffix
 
 
 def save_pictures(

@@ -27,7 +27,7 @@ from scumble.diffusion.spacing import SPACINGS, levels_for
 from scumble.metrics.clip_edit import direction, likeness
 from scumble.models.clip import Clip
 from scumble.models.model import Model
-from scumble.sampling.guided import default_guidance
+from scumble.sampling.guided import Interval, default_guidance
 from scumble.sampling.image_to_image import decode, latent_mask, modes
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
@@ -78,7 +78,7 @@ class Config(Settings):
     """Pixels over which the edit fades in, on the edited side of a mask's edge."""
     negative: str = ""
     """What to lead away from."""
-    guidance_interval: tuple[float, float] | None = None
+    guidance_interval: Interval | None = None
     """Noise shares, from 0 (clean) to 1 (noise), between which guidance acts."""
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the contrast correction of Lin et al. 2024."""
