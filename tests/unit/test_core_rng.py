@@ -7,6 +7,10 @@ from hypothesis import strategies as st
 
 from scumble.core import rng
 from scumble.core.errors import InputError
+from scumble.diffusion.samplers import SAMPLERS
+from scumble.diffusion.schedules import linear
+from scumble.diffusion.spacing import levels_for
+from scumble.sampling.text_to_image import SamplerOptions, sample_latents
 
 seeds = st.integers(0, rng.MAX_SEED)
 parts = st.lists(st.text(max_size=4) | st.integers(-5, 5), max_size=3)
@@ -75,3 +79,35 @@ def test_a_seed_out_of_range_is_refused_by_value(seed: int) -> None:
 def test_no_generator_is_refused() -> None:
     with pytest.raises(InputError, match="no generator"):
         rng.randn((3,), [])
+
+
+def test_noise_for_an_accelerator_is_sent_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From pinned memory, uncast: a cast before the copy would land in ordinary memory."""
+    moved: list[tuple[object, ...]] = []
+
+    def to(self: torch.Tensor, *places: object, **options: object) -> torch.Tensor:
+        moved.append((*places, *sorted(options.items()), "pinned" if pinned else ""))
+        return self
+
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    rng.randn((2,), rng.generators([0]), device="cuda", dtype=torch.float16)
+    assert moved[0] == ("cuda", ("non_blocking", True), "pinned")
+    assert [len(row) for row in pinned] == [1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_sampler_waits_for_the_device(name: str) -> None:
+    levels = levels_for(linear(), 6, "trailing")
+    generators = rng.generators([0, 1])
+    x = rng.randn((4, 8, 8), generators, device="cuda")
+    options = SamplerOptions(sampler=name, steps=6)
+    list(sample_latents(lambda x, _: x / 2, x, levels, generators, options))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert len(list(sample_latents(lambda x, _: x / 2, x, levels, generators, options))) == 6
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

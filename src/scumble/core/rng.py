@@ -62,8 +62,10 @@ def randn(
         raise InputError(
             "Noise was asked for with no generator at all.", "Give one generator for each image."
         )
-    rows = [torch.randn(tuple(shape), generator=g, dtype=torch.float32) for g in generators]
-    return torch.stack(rows).to(device=device, dtype=dtype)  # (B, *shape)
+    noise = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])  # (B, *shape)
+    if torch.device(device).type == "cuda":
+        noise = noise.pin_memory().to(device, non_blocking=True)  # a copy that nobody waits for
+    return noise.to(device=device, dtype=dtype)
 
 
 def _checked(seed: int) -> int:
