@@ -1,14 +1,16 @@
 """Stage `edits`: for every training picture one edit in words, and the picture that it asks for.
 
-Edit i is of the scene of seed i, whose picture the stage `render` drew, so the after-picture alone is new.
-Only what the edit names differs between the two: such exact pairs are what no data engine can make of
-photographs. They are written in shards, like pictures; words are cheap and are made again from the seeds.
+An edit is of a scene whose picture the stage `render` drew, so the after-picture alone is new; where the
+denoiser saw photos of one thing only, so does what learns to edit. Only what the edit names differs between
+the two: such exact pairs are what no data engine can make of photographs. They are written in shards, like
+pictures; words are cheap and are made again from the seeds.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from itertools import repeat, takewhile
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,16 +21,18 @@ from torch import Tensor
 
 from recipes.toybox import pictures, tokenizer
 from recipes.toybox.loop import Run
+from recipes.toybox.scales import Scale
 from scumble.core.errors import InputError
 from scumble.core.files import atomic_path
 from scumble.world.instructions import Edit, every_edit, instruct
-from scumble.world.sampling import dice, pick
+from scumble.world.sampling import PROFILES, dice, pick, sample_scene
 
 
 def stage(run: Run) -> None:
     """Render the shards that are missing; on a CPU in as many processes as the run has threads."""
     end = time.monotonic() + 60.0 * run.minutes
-    missing = [f for f in range(0, run.scale.edits, run.scale.shard) if not shard(run.out, f).exists()]
+    count = len(sources(run.scale))
+    missing = [f for f in range(0, count, run.scale.shard) if not shard(run.out, f).exists()]
     if run.device != "cpu" or run.threads == 1:
         for first in missing:
             _render_shard(run, end, first)
@@ -37,9 +41,22 @@ def stage(run: Run) -> None:
             list(pool.map(_render_shard, repeat(run), repeat(end), missing))
 
 
+@cache
+def sources(scale: Scale) -> tuple[int, ...]:
+    """The numbers of the pictures that are edited."""
+    profile = PROFILES[scale.profile]
+    scenes = (sample_scene(seed, profile=profile) for seed in range(scale.edits))
+    return tuple(
+        scene.seed
+        for scene in scenes
+        if scale.simple_first < 1 or (scene.style == "photo" and len(scene.things) == 1)
+    )
+
+
 def edits(run: Run, first: int, count: int) -> list[Edit]:
-    """The edits of scenes `first`, `first` + 1, ..."""
-    return [instruct(scene, scene.seed) for scene in pictures.scenes(run, range(first, first + count))]
+    """The edits number `first`, `first` + 1, ..., each of the picture of that number in `sources`."""
+    seeds = sources(run.scale)[first : first + count]
+    return [instruct(scene, scene.seed) for scene in pictures.scenes(run, seeds)]
 
 
 def wordings(edit: Edit, count: int) -> list[str]:
@@ -66,7 +83,8 @@ def instructions(run: Run, count: int) -> Tensor:
 
 def shards(run: Run) -> list[Path]:
     """Those rendered so far, up to the first that is not, at most as many as the run asks for."""
-    wanted = min(run.pictures or run.scale.edits, run.scale.edits)
+    count = len(sources(run.scale))
+    wanted = min(run.pictures or count, count)
     paths = [shard(run.out, first) for first in range(0, wanted, run.scale.shard)]
     found = list(takewhile(Path.exists, paths))
     if not found:
@@ -95,9 +113,10 @@ def _render_shard(run: Run, end: float, first: int) -> None:
         return
     if run.device == "cpu":
         torch.set_num_threads(1)  # ray marching is many small steps, in which threads would mostly wait
-    count = min(run.scale.shard, run.scale.edits - first)
+    whole = len(sources(run.scale))
+    count = min(run.scale.shard, whole - first)
     scenes = [edit.after for edit in edits(run, first, count)]
     with atomic_path(shard(run.out, first)) as temporary:
         save_file({"pixels": pictures.drawn(scenes, run.device).cpu()}, temporary)
     cost = 1000.0 * (time.monotonic() - start) / count
-    print(f"edits {first + count}/{run.scale.edits}  {cost:.1f} ms a picture", flush=True)
+    print(f"edits {first + count}/{whole}  {cost:.1f} ms a picture", flush=True)

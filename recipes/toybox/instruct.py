@@ -88,8 +88,10 @@ class _Editing:
         self.scaling, self.run = scaling, run
         before, _ = latents.load(run)
         after, std = encoded(run)
-        count = min(len(before), len(after))
-        self.before, self.after, self.std = before[:count], after[:count], std[:count]
+        numbers = torch.tensor(edits.sources(run.scale)[: len(after)])
+        numbers = numbers[numbers < len(before)]
+        count = len(numbers)
+        self.before, self.after, self.std = before[numbers.to(before.device)], after[:count], std[:count]
         self.ids = edits.instructions(run, count)
         self.padding = int(self.ids[0, 0, -1])
         self.levels = schedules.scaled_linear(TIMES).levels(torch.arange(TIMES).double()).to(run.device)

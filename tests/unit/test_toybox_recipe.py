@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from scumble.models.judge import Judge
 from scumble.models.load import load
 from scumble.sampling.guided import default_guidance
 from scumble.world.instructions import every_edit
+from scumble.world.sampling import PROFILES, sample_scene
 from scumble.world.splits import is_held_out
 from scumble.world.words import caption
 
@@ -135,6 +137,15 @@ def test_pairs_are_of_one_scene_and_its_edit(trained: Path) -> None:
         for text in edits.wordings(edit, 4):
             same = [e.after for e in every_edit(edit.before, kinds=[edit.kind]) if e.text == text]
             assert edit.after in same
+
+
+def test_edits_are_of_what_the_denoiser_saw() -> None:
+    scale = SCALES["tiny"]
+    assert edits.sources(scale) == tuple(range(12))
+    simple = replace(scale, simple_first=1.0, edits=40)
+    scenes = [sample_scene(seed, profile=PROFILES[scale.profile]) for seed in edits.sources(simple)]
+    assert 2 <= len(scenes) < 40
+    assert all(scene.style == "photo" and len(scene.things) == 1 for scene in scenes)
 
 
 def test_text_encoder_is_clips_text_tower(expanded: Path) -> None:
