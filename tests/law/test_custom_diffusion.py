@@ -363,10 +363,9 @@ def test_pictures_are_taken_from_a_folder_or_its_index(
 ) -> None:
     clip: Any = Letters()
     config = CD.replace(regularization=str(captioned), similarity=0.9, prior_count=3)
-    prior, note = finish(
-        retrieval.retrieved_prior(
-            model, clip, captioned, ["photo of a dog"], 10, 0.85, side=64, mirrored=True
-        )
+    known = finish(retrieval.captions_in(captioned, clip))
+    prior, note = retrieval.retrieved_prior(
+        model, clip, known, ["photo of a dog"], 10, 0.85, side=64, mirrored=True
     )
     assert sorted(prior.captions) == ["photo of a dog", "photo of a hog", "photo of the dog"]
     assert prior.latents.mean.shape == (3, 2, 4, 8, 8)
@@ -374,10 +373,18 @@ def test_pictures_are_taken_from_a_folder_or_its_index(
     found = learnt(model, config)
     assert not same(found, plain)
     index = captioned.parent / "index.safetensors"
-    retrieval.write_index(finish(retrieval.captions_in(captioned, clip)), index)
+    retrieval.write_index(known, index)
     assert same(found, learnt(model, config.replace(regularization=str(index))))
     assert same(found, learnt(model, config.replace(faiss=True)))
     assert not same(found, learnt(model, config.replace(similarity=0.999)))
+
+
+def test_each_kind_of_subject_has_pictures_of_its_own(model: Model, captioned: Path) -> None:
+    config = CD.replace(regularization=str(captioned), similarity=0.8, prior_count=1, templates=("{}",))
+    three = [subject("<a>", "zzz"), subject("<b>", "xyxyxy"), subject("<c>", "zzz")]
+    notes, priors = finish(custom_diffusion._priors(model, three, config, 64))
+    assert [prior.captions for prior in priors] == [("zzz",), ("xyxyxy",)]
+    assert notes == []
 
 
 def test_what_cannot_be_retrieved_is_a_sentence(
@@ -387,6 +394,8 @@ def test_what_cannot_be_retrieved_is_a_sentence(
     config = CD.replace(regularization=str(captioned))
     with pytest.raises(InputError, match="is only"):
         learnt(model, config, subject("<q>", "qqqq"))
+    with pytest.raises(PromptError, match="nothing to compare"):
+        learnt(model, config, subject("<q>", ""))
     with pytest.raises(InputError, match="no captioned picture"):
         learnt(model, CD.replace(regularization=str(tmp_path / "empty")))
     monkeypatch.setattr(retrieval, "import_module", lambda _name: (_ for _ in ()).throw(ImportError()))

@@ -131,7 +131,7 @@ def nearest(
 def retrieved_prior(
     model: Model,
     clip: Clip,
-    place: Path,
+    captions: Captions,
     queries: Sequence[str],
     count: int,
     least: float,
@@ -139,11 +139,11 @@ def retrieved_prior(
     side: int,
     mirrored: bool,
     faiss: bool = False,
-) -> Loop[tuple[Prior, str]]:
-    """The pictures of `place` whose captions are nearest to `queries`, cut to squares of `side`; and a
+) -> tuple[Prior, str]:
+    """The pictures whose captions are nearest to `queries`, cut to squares of `side`; and a
     sentence where they are fewer than `count`. Raises InputError where there is none.
     """
-    captions = yield from read_captions(place, clip)
+    place = captions.files[0].parent
     with torch.no_grad():
         wanted = clip.text_features(list(dict.fromkeys(queries))).cpu()
     chosen = nearest(captions.features, wanted, count, least, faiss=faiss)

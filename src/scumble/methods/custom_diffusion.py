@@ -43,7 +43,7 @@ from scumble.core.runs import RunFolder
 from scumble.data.augment import View, scaled_views
 from scumble.data.subjects import Shot, Subject
 from scumble.datagen.priors import Prior, drawn_prior, prior_objective
-from scumble.datagen.retrieval import clip_for, retrieved_prior
+from scumble.datagen.retrieval import clip_for, read_captions, retrieved_prior
 from scumble.diffusion.parameterisation import Weighting
 from scumble.models.model import Model
 from scumble.sampling.guided import default_guidance
@@ -259,14 +259,7 @@ def _priors(
     if not config.prior_weight:
         return notes, priors
     if config.regularization:
-        clip = clip_for(model.name, config.clip_model, device=str(model.device))
-        queries = [t.replace("{}", s.noun) for s in subjects if s.noun for t in ("{}", *config.templates)]
-        queries += [shot.caption for s in subjects if not s.noun for shot in s.shots if shot.caption]
-        prior, note = yield from retrieved_prior(
-            model, clip, Path(config.regularization), queries, config.prior_count, config.similarity,
-            side=side, mirrored=config.mirror, faiss=config.faiss,
-        )  # fmt: skip
-        return [note] if note else [], [prior]
+        return (yield from _retrieved(model, subjects, config, side))
     options = SamplerOptions(
         sampler="ddim", eta=1.0, steps=config.prior_steps, guidance=default_guidance(model)
     )
@@ -278,6 +271,31 @@ def _priors(
         drawing = drawn_prior(model, prompt, config.prior_count, side=side, options=options, seed=config.seed)
         priors.append((yield from drawing))
     return notes, priors
+
+
+def _retrieved(
+    model: Model, subjects: Sequence[Subject], config: Config, side: int
+) -> Loop[tuple[list[str], list[Prior]]]:
+    """Regularisation pictures by their captions, for each kind of subject its own."""
+    kinds: dict[tuple[str, ...], None] = {}
+    for subject in subjects:
+        captions = [shot.caption for shot in subject.shots if shot.caption]
+        nouns = [t.replace("{}", subject.noun) for t in ("{}", *config.templates)] if subject.noun else []
+        kinds[tuple(nouns or captions)] = None
+    if () in kinds:
+        raise PromptError(
+            "There is nothing to compare captions with.", "Say what the subject is: --noun dog."
+        )
+    clip = clip_for(model.name, config.clip_model, device=str(model.device))
+    known = yield from read_captions(Path(config.regularization), clip)
+    found = [
+        retrieved_prior(
+            model, clip, known, queries, config.prior_count, config.similarity,
+            side=side, mirrored=config.mirror, faiss=config.faiss,
+        )
+        for queries in kinds
+    ]  # fmt: skip
+    return [note for _, note in found if note], [prior for prior, _ in found]
 
 
 @contextmanager
