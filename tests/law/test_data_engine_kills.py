@@ -7,14 +7,16 @@ import os
 import random
 import subprocess
 import sys
+from multiprocessing import Pipe
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from data_engine import KILLED, content, settings, write_edits
 from scumble.core.errors import DiskFullError, ScumbleError
 from scumble.core.events import finish
-from scumble.datagen.shards import Shard, cut, run_shards
+from scumble.datagen.shards import Prepare, Shard, _serve, _take_report, cut, run_shards
 from scumble.verbs.data_config import config_for
 from scumble.verbs.data_instructions import data_instructions_to
 from shard_work import Broken, Died, Full, Written
@@ -100,11 +102,25 @@ def test_a_full_disk_is_said_and_leaves_no_part(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_happens_to_a_worker_is_told_here(tmp_path: Path) -> None:
-    with pytest.raises(DiskFullError, match="disk is full") as told:
-        finish(run_shards(shards(1), tmp_path / "full", Full(), workers=2))
-    assert told.value.remedy
+def test_what_goes_wrong_in_a_worker_is_told_here(tmp_path: Path) -> None:
+    def told(prepare: Prepare) -> None:
+        """What a worker would report, without the process."""
+        ours, theirs = Pipe()
+        ours.send(shards(1)[0])
+        served = Thread(target=_serve, args=(theirs, 0, prepare, tmp_path / "served"))
+        served.start()
+        try:
+            _take_report(ours)
+        finally:
+            ours.close()  # which ends the worker
+            served.join(60)
+            assert not served.is_alive()
+
+    with pytest.raises(DiskFullError, match="disk is full") as problem:
+        told(Full())
+    assert problem.value.remedy
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        finish(run_shards(shards(1), tmp_path / "broken", Broken(), workers=2))
+        told(Broken())
+    told(Written())
     with pytest.raises(ScumbleError, match="A worker was killed"):
         finish(run_shards(shards(1), tmp_path / "died", Died(), workers=2))
