@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from scumble.adapters.conv_in import widen
 from scumble.adapters.lora import ATTENTION, find_layers, low_rank
 from scumble.core import rng
 from scumble.core.errors import InputError, PromptError
-from scumble.core.events import Loop
+from scumble.core.events import Loop, Progress, finish
 from scumble.core.images import from_unit, grid, to_model
 from scumble.core.runs import RunFolder
 from scumble.data.pairs import Pair, covering, pictures
@@ -165,7 +166,8 @@ def learn(
         def look(step: int) -> Loop[None]:
             if held and run is not None and _is_due(step, config):
                 with precision(model):
-                    yield from _look(editor, held, config, step, run, clip)
+                    sheet = _look(editor, held, config, step, run, clip)
+                yield Progress(stage="looking", step=step, total=config.steps, preview=sheet)
 
         done = yield from _followed(fit(groups, of, config, run=run), look)
     if config.validate_every and not held:
@@ -265,8 +267,10 @@ def _is_due(step: int, config: Learning) -> bool:
 
 def _look(
     editor: Model, held: Sequence[Pair], config: Learning, step: int, run: RunFolder, clip: Clip | None
-) -> Loop[None]:
-    """Edit the held-out pictures; into `run` go a sheet (before, edited, wanted) and the scores in CLIP."""
+) -> Image.Image:
+    """Edit the held-out pictures; into `run` go a sheet (before, edited, wanted), which is returned, and the
+    scores in CLIP.
+    """
     side = config.size or editor.default_size
     both = [covering(pictures(pair), side, (0.5, 0.5)) for pair in held]  # (2, 3, side, side) each
     requests = [
@@ -274,13 +278,15 @@ def _look(
         for images, pair in zip(both, held, strict=True)
     ]
     seeds = [rng.derive(config.seed, "look", i) for i in range(len(held))]
-    edited = torch.stack((yield from edit(editor, requests, seeds, Config(steps=config.validation_steps))))
+    edited = torch.stack(finish(edit(editor, requests, seeds, Config(steps=config.validation_steps))))
     rows = torch.stack([torch.stack([b[0], e, b[1]]) for b, e in zip(both, edited, strict=True)])
-    run.write_preview(step, grid(from_unit(rows.flatten(0, 1)), columns=3))
+    sheet = grid(from_unit(rows.flatten(0, 1)), columns=3)
+    run.write_preview(step, sheet)
     if clip is None:
-        return
+        return sheet
     before, after = to_model(rows[:, 0]), to_model(edited)
     told = [(p.input_caption, p.edited_caption) if p.edited_caption else ("", p.instruction) for p in held]
     went = direction(clip, before, after, [t[0] for t in told], [t[1] for t in told])
     kept = likeness(clip, before, after)
     run.append_step(step=step, clip_direction=float(went.mean()), clip_image=float(kept.mean()))
+    return sheet
