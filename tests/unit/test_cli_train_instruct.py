@@ -44,13 +44,13 @@ def test_pairs_give_a_folder_that_edits(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_where_it_stopped_and_with_nothing_else(tmp_path: Path) -> None:
-    data, out = folder(tmp_path / "data"), tmp_path / "editor"
+    data, out = folder(tmp_path / "data"), tmp_path / "sd1.5-editor"
     assert run(data, out).status == 0
-    assert "editor exists already" in run(data, out).sentence
+    assert "sd1.5-editor exists already" in run(data, out).sentence
     out.rename(tmp_path / "first")
     again = run(data, out)
     assert again.status == 0
-    assert f"Going on from {tmp_path / 'editor.run'}" in again.err
+    assert f"Going on from {tmp_path / 'sd1.5-editor.run'}" in again.err
     stem = "unet/diffusion_pytorch_model.safetensors"
     assert (out / stem).read_bytes() == (tmp_path / "first" / stem).read_bytes()
     out.rename(tmp_path / "second")

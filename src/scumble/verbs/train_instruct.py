@@ -24,7 +24,7 @@ from scumble.sampling import estimate
 from scumble.training.pairs import is_main_process
 from scumble.verbs.edit_instruct import clip_for
 from scumble.verbs.generate import RANDOM_MODEL, Estimate
-from scumble.verbs.learn import PASSES, for_learning, run_folder
+from scumble.verbs.learn import PASSES, for_learning
 from scumble.verbs.load import ModelConfig
 
 __all__ = ["Trained", "estimate_train", "run_folder", "settings_for", "train_instruct", "train_to"]
@@ -102,6 +102,11 @@ def train_to(
     looks = [step for step in run.steps() if "clip_direction" in step]
     scores = {name: looks[-1][name] for name in ("clip_direction", "clip_image")} if looks else {}
     return Trained(out, fitted.steps, len(pairs), run.path, scores, " ".join(notes + fitted.notes))
+
+
+def run_folder(out: Path) -> Path:
+    """Where the run that makes the folder `out` keeps its settings, losses, latents and checkpoints."""
+    return out.with_name(f"{out.name}.run")
 
 
 def _same_inputs(run: RunFolder, pairs: Sequence[Pair], model: Model) -> None:
