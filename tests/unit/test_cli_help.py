@@ -43,6 +43,13 @@ def test_help_is_as_frozen(command: tuple[str, ...], monkeypatch: pytest.MonkeyP
     assert outcome.out == frozen, "tests/data/help/make.py freezes it anew"
 
 
+def test_help_loads_nothing_heavy() -> None:
+    asked = "from scumble.cli.main import main; import sys; sys.argv=['scumble','generate','--help']\n"
+    heavy = ("torch", "diffusers", "transformers", "numpy", "PIL", "scumble.core.config")
+    code = f"try:\n  {asked}  main()\nexcept SystemExit: pass\nassert not set({heavy}) & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
 def test_help_is_quick() -> None:
     """At most 0.3 s, or three times the interpreter with typer alone where the machine is slow or busy."""
     asked = "from scumble.cli.main import main; import sys; sys.argv=['scumble','--help']; main()"

@@ -14,6 +14,7 @@ import scumble
 import tiny
 from scumble.core.errors import ConfigError, NumericError, OutOfMemoryError
 from scumble.core.events import finish
+from scumble.diffusion.samplers import with_eta
 from scumble.methods import instruct_pix2pix, sdedit
 from scumble.models.load import load
 from scumble.models.model import Model
@@ -165,6 +166,9 @@ def test_an_interval_is_two_shares_in_order(kind: Any, interval: tuple[float, fl
 def test_eta_is_of_ddim_alone(model: Model) -> None:
     with pytest.raises(ConfigError, match="euler has no eta"):
         drawn(model, sampler="euler", eta=0.5)
+    with pytest.raises(ConfigError, match="heun has no eta"):
+        with_eta("heun", 1.0)
+    assert (with_eta("heun", 0.0), with_eta("ddim", 0.5)) == ({}, {"eta": 0.5})
 
 
 def test_the_makers_of_a_model_say_its_guidance(tmp_path: Path) -> None:

@@ -25,9 +25,22 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from scumble.core.errors import ConfigError
 from scumble.diffusion.levels import Denoise, Level, broadcast, quotient
 
-__all__ = ["SAMPLERS", "Noise", "Run", "Sampler", "Step", "ddim", "dpmpp_2m", "heun", "reverse_sde", "steer"]
+__all__ = [
+    "SAMPLERS",
+    "Noise",
+    "Run",
+    "Sampler",
+    "Step",
+    "ddim",
+    "dpmpp_2m",
+    "heun",
+    "reverse_sde",
+    "steer",
+    "with_eta",
+]
 
 Noise = Callable[[], Tensor]
 
@@ -175,6 +188,15 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_2m_sde": Sampler(partial(dpmpp_2m, stochastic=True), stochastic=True),
     "reverse_sde": Sampler(reverse_sde, stochastic=True),
 }
+
+
+def with_eta(name: str, eta: float) -> dict[str, float]:
+    """What the sampler `name` is told of `eta`: DDIM the number, the others nothing. Raises ConfigError where
+    one is given to a sampler that has none, rather than pass over it.
+    """
+    if eta and name != "ddim":
+        raise ConfigError(f"The sampler {name} has no eta.", "Leave eta out, or take ddim.")
+    return {"eta": eta} if name == "ddim" else {}
 
 
 def _pairs(levels: Sequence[Level]) -> Iterator[tuple[int, Level, Level]]:

@@ -39,7 +39,7 @@ from scumble.core.events import Loop, Progress
 from scumble.data.masks import pasted
 from scumble.data.paintings import Painting
 from scumble.diffusion.levels import Denoise, Level
-from scumble.diffusion.samplers import SAMPLERS, Noise, Step, steer
+from scumble.diffusion.samplers import SAMPLERS, Noise, Step, steer, with_eta
 from scumble.diffusion.schedules import Schedule
 from scumble.diffusion.spacing import SPACINGS, levels_from, ve_sde_levels, vp_sde_levels
 from scumble.metrics.realism import realism, residual
@@ -156,7 +156,7 @@ def paint(
     last step is the result.
     """
     run = SAMPLERS[config.sampler].run
-    options = {"eta": config.eta} if config.sampler == "ddim" else {}
+    options = with_eta(config.sampler, config.eta)
     start = guide
     for _ in range(config.repeats):
         first = noise()

@@ -136,8 +136,7 @@ def _index(folder: Path) -> Mapping[str, Any]:
 def _guidance(index: Mapping[str, Any]) -> float | None:
     """The recommended guidance scale, None where the folder says none or no sound one."""
     scale = index.get(GUIDANCE)
-    sound = isinstance(scale, int | float) and 0 <= scale <= 100
-    return float(scale) if sound else None
+    return float(scale) if isinstance(scale, int | float) and 0 <= scale <= 100 else None
 
 
 def _is_there(entry: object) -> bool:

@@ -13,7 +13,7 @@ from scumble.core import rng
 from scumble.core.errors import NumericError
 from scumble.core.events import Loop, Progress
 from scumble.diffusion.levels import Denoise, Level
-from scumble.diffusion.samplers import SAMPLERS, Step
+from scumble.diffusion.samplers import SAMPLERS, Step, with_eta
 from scumble.diffusion.spacing import levels_for
 from scumble.models.model import Model
 from scumble.sampling.guided import guided
@@ -66,7 +66,7 @@ def sample_latents(
     def noise() -> Tensor:
         return rng.randn(x.shape[1:], generators, device=x.device, dtype=x.dtype)
 
-    extra = {"eta": options.eta} if options.sampler == "ddim" else {}
+    extra = with_eta(options.sampler, options.eta)
     return SAMPLERS[options.sampler].run(denoise, x, levels, noise=noise, **extra)
 
 

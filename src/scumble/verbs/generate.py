@@ -16,7 +16,7 @@ from scumble.core.config import Config
 from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import Loop, finish
 from scumble.core.images import from_unit, to_model
-from scumble.diffusion.samplers import SAMPLERS
+from scumble.diffusion.samplers import SAMPLERS, with_eta
 from scumble.diffusion.spacing import SPACINGS
 from scumble.history.recipe import Ingredient, Recipe
 from scumble.models.model import Model
@@ -85,8 +85,7 @@ class GenerateConfig(ModelConfig):
         """The sampler's part, with the defaults of `model`. Raises ConfigError for unknown names."""
         _known("sampler", self.sampler, SAMPLERS)
         _known("spacing", self.spacing, SPACINGS)
-        if self.eta and self.sampler != "ddim":
-            raise ConfigError(f"The sampler {self.sampler} has no eta.", "Leave eta out, or take ddim.")
+        with_eta(self.sampler, self.eta)  # asked now, before the work
         return SamplerOptions(
             sampler=self.sampler,
             steps=self.steps,

@@ -22,7 +22,7 @@ from scumble.core.images import to_model
 from scumble.data.masks import pasted
 from scumble.diffusion import guidance
 from scumble.diffusion.levels import Denoise
-from scumble.diffusion.samplers import SAMPLERS, Step, steer
+from scumble.diffusion.samplers import SAMPLERS, Step, steer, with_eta
 from scumble.diffusion.spacing import SPACINGS, levels_for
 from scumble.metrics.clip_edit import direction, likeness
 from scumble.models.clip import Clip
@@ -203,7 +203,7 @@ def _steps(
     noise = partial(rng.randn, seen.shape[1:], rng.generators(seeds), device=seen.device)
     first = noise()
     denoise = guided(model, [r.instruction for r in requests], seen, config)
-    options = {"eta": config.eta} if config.sampler == "ddim" else {}
+    options = with_eta(config.sampler, config.eta)
     run = SAMPLERS[config.sampler].run(denoise, first * levels[0].spread, levels, noise=noise, **options)
     if bool((mask > 0).all()):
         return run
