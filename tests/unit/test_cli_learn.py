@@ -93,9 +93,7 @@ def test_captions_alone_need_no_word(photos: Path, tmp_path: Path) -> None:
 
 def test_an_analysis_is_a_folder(photos: Path, tmp_path: Path) -> None:
     config = ("--config", str(tmp_path / "quick.toml"))
-    done = learn(
-        "custom-diffusion", photos, tmp_path / "rates", "--analyse", "--word", "<rex>", "--json", *config
-    )
+    done = learn("custom-diffusion", photos, tmp_path / "rates", "--analyse", "--json", *config)
     assert done.status == 0, done.err
     assert set(done.json["groups"]) == {"cross-attention", "self-attention", "rest"}
     assert {p.name for p in (tmp_path / "rates").iterdir()} == {"rates.json", "rates.png", "rates.txt"}

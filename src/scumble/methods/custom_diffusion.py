@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -206,9 +207,14 @@ def prior_loss(
 
 def analyse(model: Model, subjects: Sequence[Subject], config: Config) -> Loop[list[Rate]]:
     """Figure 3: fine-tune every parameter of the denoiser on the subjects, and say how much each layer moved,
-    |W - W0| / |W0|. The words stay at their start, and nothing is regularised, as there. The model is as
-    before when it is done.
+    |W - W0| / |W0|. The words stay at their start, and nothing is regularised, as there; a subject with
+    neither word nor captions is called by a rare token. The model is as before when it is done.
     """
+    told = [config.captions and all(shot.caption for shot in s.shots) for s in subjects]
+    subjects = [
+        s if s.word or named else replace(s, word=f"<new{i}>")
+        for i, (s, named) in enumerate(zip(subjects, told, strict=True), 1)
+    ]
     _check(model, subjects, config)
     pictures = _pictures(model, subjects, config)
     words = {word: tuple(v.detach() for v in vs) for word, vs in _words(model, subjects, config).items()}
