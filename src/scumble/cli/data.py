@@ -12,6 +12,26 @@ from scumble.cli.console import duration, follow, give, say, size
 
 __all__ = ["app", "data", "instructions", "language_model", "regularization"]
 
+Source = Annotated[
+    str | None,
+    typer.Option(help="grammar, exact, file, language-model, address.  [by what is given]"),
+]
+LanguageModel = Annotated[
+    str | None, typer.Option(metavar="NAME_OR_PATH", help="A local language model that writes edits.")
+]
+Url = Annotated[
+    str | None, typer.Option(metavar="URL", help="Where a model speaks OpenAI's protocol, with its /v1.")
+]
+KeyVariable = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The environment's variable with the key.  [no key]")
+]
+GuidanceRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LOW HIGH", help="Range of guidance scales.  [the preset's]"),
+]
+Triples = Annotated[Path | None, typer.Option(metavar="FILE", help="Edits in words, JSONL.")]
+Captions = Annotated[Path | None, typer.Option(metavar="FILE", help="Captions to edit, a line each.")]
+
 app = typer.Typer(name="data", help="Make training data.", no_args_is_help=True)
 
 
@@ -23,33 +43,19 @@ def data() -> None:
 @app.command()
 def instructions(
     output: options.Output,
-    source: Annotated[
-        str | None,
-        typer.Option(help="grammar, exact, file, language-model, address.  [by what is given]"),
-    ] = None,
-    triples: Annotated[Path | None, typer.Option(metavar="FILE", help="Edits in words, JSONL.")] = None,
-    captions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Captions to edit, a line each.")
-    ] = None,
-    language_model: Annotated[
-        str | None, typer.Option(metavar="NAME_OR_PATH", help="A local language model that writes edits.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where a model speaks OpenAI's protocol, with its /v1.")
-    ] = None,
+    source: Source = None,
+    triples: Triples = None,
+    captions: Captions = None,
+    language_model: LanguageModel = None,
+    address: Url = None,
     address_model: Annotated[str | None, typer.Option(help="The name of the model there.")] = None,
-    key_variable: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The environment's variable with the key.  [no key]")
-    ] = None,
+    key_variable: KeyVariable = None,
     count: Annotated[int | None, typer.Option(help="Edits.  [100, or all in the file]")] = None,
     samples: Annotated[int | None, typer.Option(help="Pairs drawn for each edit.  [the preset's]")] = None,
     keep: Annotated[int | None, typer.Option(help="Best pairs kept of each.  [4]")] = None,
     preset: Annotated[str | None, typer.Option(help="paper, toybox.  [fits the model]")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.  [the preset's]")] = None,
-    guidance: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Range of guidance scales.  [the preset's]"),
-    ] = None,
+    guidance: GuidanceRange = None,
     pixels: Annotated[int | None, typer.Option("--size", help="Side of the pictures.  [the model's]")] = None,
     batch: Annotated[int | None, typer.Option(help="Pairs drawn at once.  [4]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all chance.  [0]")] = None,
@@ -87,8 +93,9 @@ def instructions(
     made = follow(data_instructions_to(settings, output, workers=workers, ray=ray))
     text = f"{made.pairs} {'edits' if settings.text_only else 'pairs'} in {made.path}"
     if not settings.text_only:
-        use = f"scumble train instruct-pix2pix {made.path} -o OUT"
-        text = f"{_survival(made.summary)}\n{text}\nTrain on it: {use}"
+        text = f"{_survival(made.summary)}\n{text}"
+    if not settings.text_only and settings.form == "folder":
+        text += f"\nTrain on it: scumble train instruct-pix2pix {made.path} -o OUT"
     give({"path": str(made.path), "pairs": made.pairs, **made.summary}, as_json=as_json, text=text)
 
 
