@@ -33,6 +33,8 @@ class Phase:
 
     name: str
     seconds: float
+    cpu_seconds: float
+    """Of all threads together: hardly changed by what else the machine does."""
     peak_bytes: int
     """Most memory that the process held, its libraries included."""
     result: str = ""
@@ -61,12 +63,15 @@ def full_size(kind: str, folder: Path, *, dtype: str = "float32", guidance: floa
 
 def table(phases: list[Phase]) -> str:
     """The phases as a Markdown table, with the machine and the versions under it."""
-    rows = [f"| {p.name} | {p.seconds:.0f} | {p.peak_bytes / 2**30:.1f} | {p.result[:12]} |" for p in phases]
+    rows = [
+        f"| {p.name} | {p.seconds:.0f} | {p.cpu_seconds:.0f} | {p.peak_bytes / 2**30:.1f} | {p.result[:12]} |"
+        for p in phases
+    ]
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers"))
     return "\n".join(
         [
-            "| phase | seconds | peak memory, GiB | picture |",
-            "|---|---|---|---|",
+            "| phase | seconds | CPU seconds | peak memory, GiB | picture |",
+            "|---|---|---|---|---|",
             *rows,
             "",
             f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {libraries}.",
@@ -79,7 +84,8 @@ def _measured(name: str, task: Callable[..., str], arguments: tuple[Any, ...]) -
     result = task(*arguments)
     seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024
-    return Phase(name, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, result)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Phase(name, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * unit, result)
 
 
 def _make(kind: str, folder: Path, dtype: str) -> str:
