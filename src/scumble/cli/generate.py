@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scumble.cli import options
 from scumble.cli.console import duration, follow, give, say, size
+
+if TYPE_CHECKING:
+    from scumble.verbs.generate import Estimate
 
 __all__ = ["Batch", "Count", "Negative", "Preview", "SafetyChecker", "Sampler", "generate"]
 
@@ -53,8 +56,7 @@ def generate(
     no_recipe: options.NoRecipe = False,
 ) -> None:
     """Draw a prompt. Several pictures are written beside a grid of them all."""
-    from scumble.verbs.generate import PREVIEW_EVERY, GenerateConfig, draw_to, estimate_generate
-    from scumble.verbs.outputs import planned_paths
+    from scumble.verbs.generate import GenerateConfig, draw_to, estimate_generate
 
     settings = options.settings(
         GenerateConfig,
@@ -78,15 +80,26 @@ def generate(
         safety_checker=False if no_safety_checker else None,
     )
     if dry_run:
-        needs = estimate_generate(settings, output, overwrite=overwrite)
-        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-        give(needs.model_dump(), as_json=as_json, text=text)
+        _give_estimate(estimate_generate(settings, output, overwrite=overwrite), as_json=as_json)
         return
-    if preview is not None:
-        [preview] = planned_paths(preview, [0], overwrite=overwrite)
-    every = PREVIEW_EVERY if preview is not None else 0
+    shown, every = _previews(preview, overwrite=overwrite)
     loop = draw_to(settings, output, overwrite=overwrite, with_recipe=not no_recipe, preview_every=every)
-    done = follow(loop, preview=preview)
+    done = follow(loop, preview=shown)
     if done.note:
         say(done.note)
     give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))
+
+
+def _previews(place: Path | None, *, overwrite: bool) -> tuple[Path | None, int]:
+    """The file for previews and the steps from one to the next; none and 0 where nobody asked."""
+    from scumble.verbs.generate import PREVIEW_EVERY
+    from scumble.verbs.outputs import planned_paths
+
+    if place is None:
+        return None, 0
+    return planned_paths(place, [0], overwrite=overwrite)[0], PREVIEW_EVERY
+
+
+def _give_estimate(needs: Estimate, *, as_json: bool) -> None:
+    text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
+    give(needs.model_dump(), as_json=as_json, text=text)
