@@ -22,7 +22,7 @@ from scumble.training.settle import settle
 from tiny_clip import shared_clip
 
 TEXTS = Texts("a red cat", "a red cat", "a cat")
-TINY = Config(steps=3, channels=6, views=2, size=32, relevancy_looks=1, full_every=2)
+TINY = Config(steps=3, channels=6, views=2, size=32, full_every=2, bootstrapping_until=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_losses_that_settle_end_the_loop_but_not_while_bootstrapping() -> None:
 
 CHANGES: dict[str, Any] = {
     "steps": 2,
-    "lr": 1e-2,
+    "lr": 3e-3,
     "lr_decay": 0.5,
     "weight_decay": 1.0,
     "size": 24,

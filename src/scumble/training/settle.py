@@ -35,9 +35,9 @@ class SettleConfig(Config):
     """Steps at most."""
     patience: Annotated[int, Field(ge=0)] = 60
     """Steps without gain after which the losses count as settled; 0 never stops early."""
-    lr: Annotated[float, Field(gt=0, le=1)] = 4e-3
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-2
     """Learning rate at the first step."""
-    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.99
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.995
     """By which the rate is multiplied after each step, down to 1e-5."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     """AdamW's decoupled decay."""

@@ -74,9 +74,9 @@ class Config(SettleConfig):
     """The mean opacity."""
     sparsity_l0: Weight = 0.01
     """The share of pixels with any opacity, smoothly."""
-    bootstrapping: Weight = 10.0
+    bootstrapping: Weight = 3.0
     """The opacity is where the region is, at first."""
-    bootstrapping_until: Share = 0.5
+    bootstrapping_until: Share = 0.4
     """Share of the steps over which that weight falls to nothing."""
     bootstrapping_fall: Literal["linear", "exponential", "constant"] = "linear"
     """How it falls: evenly, by a hundredth a step, or not until its end."""
@@ -86,7 +86,7 @@ class Config(SettleConfig):
     """From which relevancy on a pixel belongs to such words."""
     relevancy_blocks: Annotated[int, Field(ge=1, le=100)] = 1
     """The last blocks of CLIP that relevancy is read from."""
-    relevancy_looks: Annotated[int, Field(ge=1, le=3)] = 3
+    relevancy_looks: Annotated[int, Field(ge=1, le=3)] = 1
     """1 looks at the whole picture, 2 and 3 at crops of it too, for a finer map."""
     haze: Annotated[float, Field(ge=0, lt=0.5)] = 0.04
     """Opacity that counts as none in the result, and the same below 1 as all."""
@@ -103,12 +103,13 @@ _PAPER = Config(
     steps=1000,
     patience=0,
     lr=2.5e-3,
+    lr_decay=0.99,
     size=512,
     channels=128,
     views=16,
     paired=False,
+    bootstrapping=10.0,
     bootstrapping_until=1.0,
-    relevancy_looks=1,
     haze=0.0,
 )
 _VIDEO: dict[str, float] = {
