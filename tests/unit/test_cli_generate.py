@@ -95,6 +95,12 @@ def test_dry_run_finds_what_would_stop_the_run(model: str, tmp_path: Path) -> No
     assert out.read_text() == "precious"
 
 
+def test_no_name_in_a_sentence_steers_the_terminal(model: str, tmp_path: Path) -> None:
+    outcome = draw(model, tmp_path / "cat.png", "--with", "\x1b[2Jnone.safetensors")
+    assert (outcome.status, "none.safetensors" in outcome.sentence) == (2, True)
+    assert "\x1b" not in outcome.err
+
+
 def test_the_model_is_hashed_for_a_recipe_only(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
