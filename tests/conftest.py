@@ -12,6 +12,8 @@ os.environ["SCUMBLE_DATA"] = DATA.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import torch
 
-torch.set_num_threads(1)
+def pytest_configure() -> None:
+    import torch  # only now: what is set above is read when it loads
+
+    torch.set_num_threads(1)
