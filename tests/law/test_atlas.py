@@ -288,7 +288,8 @@ def test_files_that_are_no_atlas(moving: SavedAtlas, tmp_path: Path) -> None:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
-        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        names = file.keys()
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in names}
     layout = header["layout"]
     for wrong in (
         {"layout": layout.replace('"frames": 4', '"frames": 100000')},

@@ -78,10 +78,7 @@ def build(config: Mapping[str, Any], part: str) -> nn.Module:
     try:
         with init_empty_weights(include_buffers=False), no_init_weights():
             module = _constructed(name, config, part)
-    except (
-        TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RuntimeError,
-        NotImplementedError,
-    ) as problem:  # fmt: skip
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as problem:
         raise ModelError(f"The config of the model's {part} describes no {name}: {problem}.") from problem
     return module.eval().requires_grad_(False)
 

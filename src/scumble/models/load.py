@@ -141,6 +141,6 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device).cpu()  # meta has no values to take back
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+    except (RuntimeError, AssertionError) as problem:
         raise InputError(f"This machine has no device {name!r}.", "Choose cpu, cuda or mps.") from problem
     return device

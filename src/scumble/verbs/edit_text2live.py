@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import randbelow
 from typing import Any, Self
@@ -282,13 +283,12 @@ def again(config: Text2liveConfig, _: object, files: Mapping[str, Path]) -> Loop
 def estimate_edit(config: Text2liveConfig, image: Path) -> Estimate:
     """What an edit will need, by tracing one look of the generator and of CLIP without running it."""
     clip, _ = config.load_clip()
+    side, looks = clip.preparation.size, config.views * (1 + bool(config.green)) + 1
+    seen = estimate.trace(partial(clip.image_features, torch.zeros(looks, 3, side, side)))
     costs: list[estimate.Cost] = []
     for file in picture_files(image):
         canvas = Canvas(clip, from_uint8(prepare(file).pixels)[None], config.method(), seed=0)
-        side = clip.preparation.size
-        looks = config.views * (1 + bool(config.green)) + 1
-        seen = estimate.trace(lambda: clip.image_features(torch.zeros(looks, 3, side, side)))  # noqa: B023
-        made = estimate.trace(lambda: canvas.network(torch.zeros_like(canvas.picture)))  # noqa: B023
+        made = estimate.trace(partial(canvas.network, torch.zeros_like(canvas.picture)))
         costs.append(estimate.Cost(3 * (seen.flops + made.flops), 3 * (seen.peak_bytes + made.peak_bytes)))
     speed = estimate.flops_per_second(clip.device, torch.float32) * estimate.EFFICIENCY
     steps = config.steps * (1 + len(config.earlier))
