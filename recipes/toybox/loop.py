@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from recipes.toybox.muon import Muon
 from recipes.toybox.scales import Fit, Scale
 from scumble.core.errors import NumericError
 from scumble.core.files import atomic_path
@@ -85,7 +87,11 @@ class _State:
     player: Player
     parameters: list[nn.Parameter]
     averages: list[Tensor]
-    optimiser: torch.optim.AdamW
+    optimisers: list[torch.optim.Optimizer]
+
+    def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """What the optimiser of this weight remembers of it."""
+        return next((o.state[parameter] for o in self.optimisers if parameter in o.state), {})
 
 
 def train(name: str, players: list[Player], fit: Fit, run: Run) -> bool:
@@ -122,17 +128,19 @@ def _state(player: Player, fit: Fit, run: Run) -> _State:
     parameters = [p for p in player.network.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": fit.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=fit.lr, betas=player.betas, fused=run.device == "cuda")
+    groups = [{"params": others, "weight_decay": 0.0}]
+    optimisers: list[torch.optim.Optimizer] = []
+    if fit.muon:
+        optimisers.append(Muon(matrices, lr=fit.lr, weight_decay=fit.weight_decay))
+    else:
+        groups.append({"params": matrices, "weight_decay": fit.weight_decay})
+    optimisers.append(torch.optim.AdamW(groups, lr=fit.lr, betas=player.betas, fused=run.device == "cuda"))
     averages = [p.detach().clone() for p in parameters] if player.averaged else []
-    return _State(player, parameters, averages, optimiser)
+    return _State(player, parameters, averages, optimisers)
 
 
 def _advance(state: _State, step: int, fit: Fit, run: Run) -> Tensor:
-    for group in state.optimiser.param_groups:
+    for group in chain.from_iterable(optimiser.param_groups for optimiser in state.optimisers):
         group["lr"] = learning_rate(step, fit)
     with run.autocast():
         loss = state.player.loss(step)
@@ -140,7 +148,8 @@ def _advance(state: _State, step: int, fit: Fit, run: Run) -> Tensor:
         parameter.grad = None
     loss.backward()
     nn.utils.clip_grad_norm_(state.parameters, fit.clip)
-    state.optimiser.step()
+    for optimiser in state.optimisers:
+        optimiser.step()
     if state.averages:
         # A short memory at first, so that the average soon forgets the untrained weights.
         decay = min(fit.ema, (1 + step) / (10 + step))
@@ -158,7 +167,7 @@ def _take_average(state: _State) -> None:
 def _save(path: Path, states: list[_State], step: int) -> None:
     tensors: dict[str, Tensor] = {}
     for i, state in enumerate(states):
-        moments = [state.optimiser.state.get(p, {}) for p in state.parameters]
+        moments = [state.moments(p) for p in state.parameters]
         for j, (parameter, moment) in enumerate(zip(state.parameters, moments, strict=True)):
             tensors[f"{i}.{j}.weight"] = parameter.detach().contiguous()
             tensors |= {f"{i}.{j}.{key}": value.contiguous() for key, value in moment.items()}
@@ -173,19 +182,26 @@ def _restore(path: Path, states: list[_State]) -> int:
         for i, state in enumerate(states):
             for j, parameter in enumerate(state.parameters):
                 parameter.copy_(file.get_tensor(f"{i}.{j}.weight"))
-                moments = {key: f"{i}.{j}.{key}" for key in ("step", "exp_avg", "exp_avg_sq")}
-                if moments["step"] in names:
+                prefix = f"{i}.{j}."
+                moments = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+                moments -= {"weight", "average"}
+                if moments:
+                    optimiser = next(o for o in state.optimisers if _holds(o, parameter))
                     # A fused optimiser counts its steps on the device, others on the CPU.
-                    fused = state.optimiser.defaults["fused"]
-                    state.optimiser.state[parameter] = {
-                        key: file.get_tensor(name).to(
+                    fused = optimiser.defaults.get("fused")
+                    optimiser.state[parameter] = {
+                        key: file.get_tensor(prefix + key).to(
                             "cpu" if key == "step" and not fused else parameter.device
                         )
-                        for key, name in moments.items()
+                        for key in moments
                     }
             for j, average in enumerate(state.averages):
                 average.copy_(file.get_tensor(f"{i}.{j}.average"))
         return int(file.metadata()["step"])
+
+
+def _holds(optimiser: torch.optim.Optimizer, parameter: nn.Parameter) -> bool:
+    return any(parameter is other for group in optimiser.param_groups for other in group["params"])
 
 
 class _Clock:

@@ -34,6 +34,8 @@ class Fit:
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest norm of the gradient."""
+    muon: bool = False
+    """Whether matrices and kernels are trained by Muon instead of AdamW."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +167,7 @@ CPU = Scale(
     fit_clip=Fit(steps=1900, batch=64, lr=1.5e-3, ema=0.99, warmup=100),
     fit_features=Fit(steps=500, batch=32, lr=1e-3, ema=0.99),
     fit_autoencoder=Fit(steps=6000, batch=8, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4),
-    fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4),
+    fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4, muon=True),
     fit_judge=Fit(steps=3600, batch=32, lr=2e-3, ema=0.99, warmup=50, cooldown=0.4),
     fit_upscaler=Fit(steps=2000, batch=16, lr=5e-4),
     edits=24_576,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,16 +45,19 @@ def weights(trained: list[Player]) -> list[Tensor]:
     return [p.detach() for player in trained for p in player.network.parameters()]
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fit", [FIT, replace(FIT, muon=True)], ids=["adamw", "muon"])
+def test_killed_and_resumed_equals_uninterrupted(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = players(run_in(tmp_path / "whole"))
-    assert train("test", whole, FIT, run_in(tmp_path / "whole"))
+    assert train("test", whole, fit, run_in(tmp_path / "whole"))
 
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     broken = run_in(tmp_path / "broken")
     with pytest.raises(KeyboardInterrupt):
-        train("test", players(broken, killed_at=5), FIT, broken)
+        train("test", players(broken, killed_at=5), fit, broken)
     resumed = players(broken)
-    assert train("test", resumed, FIT, broken)
+    assert train("test", resumed, fit, broken)
     pairs = list(zip(weights(whole), weights(resumed), strict=True))
     assert len(pairs) == 8
     assert all(torch.equal(a, b) for a, b in pairs)

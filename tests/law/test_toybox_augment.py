@@ -8,7 +8,7 @@ import pytest
 import torch
 from recipes.toybox import augment
 from recipes.toybox.autoencoder import crops, psnr
-from recipes.toybox.denoiser import spread_times
+from recipes.toybox.denoiser import MIDDLE, spread_times
 from torch import Tensor
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
@@ -66,9 +66,15 @@ def test_crops_are_windows_of_the_pictures() -> None:
         assert (every[:, None] == views).flatten(2).all(-1).any()
 
 
-def test_times_cover_the_schedule_once_a_part() -> None:
-    times = spread_times(10, generator(), torch.device("cpu"))
-    assert (times // 100).tolist() == list(range(10))
+def test_times_are_one_from_each_equal_part_of_their_distribution() -> None:
+    batch = 400
+    times = spread_times(batch, generator(), torch.device("cpu"))
+    assert (times[: batch // 4] // 10).tolist() == list(range(100))
+    # Each of the others lies between two neighbouring quantiles of the logit-normal distribution.
+    edges = torch.linspace(0, 1, 1 + 3 * batch // 4, dtype=torch.double)
+    bounds = 1000 * torch.sigmoid(MIDDLE + torch.special.ndtri(edges))
+    lower, upper = bounds[:-1].floor() - 1, bounds[1:].ceil() + 1
+    assert ((times[batch // 4 :] >= lower) & (times[batch // 4 :] <= upper)).all()
 
 
 def test_psnr_is_that_of_a_known_error() -> None:

@@ -38,6 +38,8 @@ def full_size(
 
     if kind not in bench.KINDS:
         raise InputError(f"There is no model {kind!r}.", f"Choose one of {', '.join(bench.KINDS)}.")
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work) as folder:
         phases = follow(bench.full_size(kind, Path(folder), dtype=dtype, guidance=guidance))
     give({"phases": [asdict(p) for p in phases]}, as_json=as_json, text=bench.table(phases))
