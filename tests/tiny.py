@@ -4,8 +4,8 @@
     folder = make("sdxl", tmp_path / "model")
 
 Families: `sd1` (eps), `sd2` (v, linear projections, `!` as padding), `sdxl` (two text encoders, size
-conditioning), `ip2p` (sd1 whose denoiser takes 8 channels), `ddpm` and `ve` (pixel space). Latent ones: 64
-px default, f = 8, 4 latent channels. Pixel ones: 16 px. The tokenizer is a real byte-pair encoder with a
+conditioning), `ip2p` (sd1 whose denoiser takes 8 channels), `upscaler` (the x4-upscaler's layout: 7 channels,
+f = 4, 32 px default), `ddpm` and `ve` (pixel space). Latent ones: 64 px default, f = 8, 4 latent channels. Pixel ones: 16 px. The tokenizer is a real byte-pair encoder with a
 vocabulary of its own, so words differ from one another, and cross-attention is turned up so that the prompt
 moves the output visibly. Nothing here imports scumble.
 """
@@ -32,6 +32,7 @@ from diffusers import (
     ScoreSdeVeScheduler,
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
+    StableDiffusionUpscalePipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
     UNet2DModel,
@@ -83,6 +84,7 @@ def pipeline(family: str, *, seed: int = 0, **unet: Any) -> Any:
             "sd2": _sd2,
             "sdxl": _sdxl,
             "ip2p": _ip2p,
+            "upscaler": _upscaler,
             "ddpm": _ddpm,
             "ve": _ve,
         }[family](**unet)
@@ -199,6 +201,36 @@ def _sd2(**unet: Any) -> Any:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+
+
+def _upscaler(**unet: Any) -> Any:
+    betas = {**BETAS, "beta_start": 0.0001, "beta_end": 0.02}
+    layout = {
+        "in_channels": 7,
+        "num_class_embeds": 1000,
+        "use_linear_projection": True,
+        "only_cross_attention": (True, False),
+        "attention_head_dim": 2,
+        "cross_attention_dim": 48,
+    }
+    vae = {
+        "block_out_channels": (8, 8, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "sample_size": 32,
+        "scaling_factor": 0.08333,
+    }
+    return StableDiffusionUpscalePipeline(
+        vae=_vae(**vae),
+        text_encoder=clip(48, act="gelu", layers=3),
+        tokenizer=tokenizer(pad="!"),
+        unet=_unet(**{**layout, **unet}),
+        low_res_scheduler=DDPMScheduler(**{k: v for k, v in betas.items() if k != "steps_offset"}),
+        scheduler=DDIMScheduler(
+            **betas, prediction_type="v_prediction", set_alpha_to_one=False, clip_sample=False
+        ),
+        max_noise_level=350,
     )
 
 

@@ -130,7 +130,7 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(folder: Path) -> None:
         ("PixArtSigmaPipeline", "PixArt"),
         ("StableDiffusionInpaintPipeline", "9-channel inpainting"),
         ("StableDiffusionXLInpaintPipeline", "9-channel inpainting"),
-        ("StableDiffusionUpscalePipeline", "an upscaler"),
+        ("StableDiffusionLatentUpscalePipeline", "the k-diffusion latent upscaler"),
         ("StableDiffusionDepth2ImgPipeline", "depth"),
         ("os.system", r"a os\.system"),
     ],

@@ -150,7 +150,7 @@ def test_pixel_models_have_no_single_file_layout(tmp_path: Path) -> None:
         load(tiny.shared("ddpm")).save_single_file(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("kind", PUBLISHED)
+@pytest.mark.parametrize("kind", [kind for kind in PUBLISHED if kind != "upscaler"])
 def test_random_models_of_every_published_kind(kind: Any) -> None:
     model = random_model(kind)
     assert model.is_random

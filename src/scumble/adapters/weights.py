@@ -2,9 +2,10 @@
 
 The file's metadata has an entry `scumble`, a JSON object with what `_Header` lists. Its tensors are
 `word.I.E`, the vectors (n, D) of the header's word number I for text encoder number E, and
-`change.PARAMETER.KIND` with KIND one of `delta` (dense), `a`, `b` and `magnitude` (low rank). A file is a
-stranger's: everything in it is checked against everything else and every text is bounded, and nothing in it
-is ever executed.
+`change.PARAMETER.KIND` with KIND one of `delta` (dense), `a`, `b` and `magnitude` (low rank). What was learnt
+on an upscaler along with it has a header of its own in the first, `upscaler`, and the same names after
+`upscaler.`. A file is a stranger's: everything in it is checked against everything else and every text is
+bounded, and nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ FORMAT = 1
 
 MAX_HEADER = 16_000_000
 MAX_JSON = 4_000_000
+UPSCALER = "upscaler."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +50,9 @@ class Weights:
 
     `method` and `config` say how it was learnt, `family` and `base_hash` on what (`Model.family`,
     `Model.hash`). `words` are by the word as it stands in a prompt, `changes` by the name of the parameter as
-    `scumble.adapters.changes.parameters_of` gives it. `config` and `training` hold what JSON can. Raises
-    WeightsError for words and changes that do not fit together.
+    `scumble.adapters.changes.parameters_of` gives it. `config` and `training` hold what JSON can. `upscaler`
+    is what the super-resolution stage learnt on a model of its own. Raises WeightsError for words and changes
+    that do not fit together.
     """
 
     method: str
@@ -59,8 +62,11 @@ class Weights:
     changes: Mapping[str, Change] = field(default_factory=dict[str, Change])
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    upscaler: Weights | None = None
 
     def __post_init__(self) -> None:
+        if self.upscaler is not None and self.upscaler.upscaler is not None:
+            raise WeightsError("What was learnt on an upscaler has no upscaler of its own.")
         for text, word in self.words.items():
             check_word(text)
             _check_vectors(text, word.vectors)
@@ -72,6 +78,11 @@ class Weights:
 
     def save(self, path: Path | str) -> None:
         """Write the file, whole or not at all. Raises DiskFullError."""
+        header = self._header()
+        save_safetensors(path, self._tensors(), {"format": "pt", "scumble": header.model_dump_json()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """By the names that they have in a file."""
         tensors = {
             f"word.{i}.{e}": vectors
             for i, word in enumerate(self.words.values())
@@ -79,7 +90,12 @@ class Weights:
         }
         for name, change in self.changes.items():
             tensors |= {f"change.{name}.{kind}": tensor for kind, tensor in change.tensors().items()}
-        header = _Header(
+        if self.upscaler is not None:
+            tensors |= {UPSCALER + name: tensor for name, tensor in self.upscaler._tensors().items()}
+        return tensors
+
+    def _header(self) -> _Header:
+        return _Header(
             method=self.method,
             family=self.family,
             base_hash=self.base_hash,
@@ -92,8 +108,8 @@ class Weights:
             changes={name: _entry(change) for name, change in self.changes.items()},
             config=dict(self.config),
             training=dict(self.training),
+            upscaler=None if self.upscaler is None else self.upscaler._header(),
         )
-        save_safetensors(path, tensors, {"format": "pt", "scumble": header.model_dump_json()})
 
     @classmethod
     def load(cls, path: Path | str) -> Weights:
@@ -114,6 +130,11 @@ class Weights:
                 raise WeightsError(
                     f"In {path} the tensor {name!r} holds NaN, infinity or no fractions at all."
                 )
+        return cls._read(path, header, tensors)
+
+    @classmethod
+    def _read(cls, path: Path, header: _Header, tensors: Mapping[str, Tensor]) -> Weights:
+        """What `header` describes, from tensors without a prefix."""
         words: dict[str, Word] = {}
         for i, entry in enumerate(header.words):
             vectors = tuple(tensors[f"word.{i}.{e}"] for e in range(entry.encoders))
@@ -130,7 +151,15 @@ class Weights:
             changes={name: _change(tensors, name, entry) for name, entry in header.changes.items()},
             config=header.config,
             training=header.training,
+            upscaler=None
+            if header.upscaler is None
+            else cls._read(path, header.upscaler, _after(UPSCALER, tensors)),
         )
+
+
+def _after(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, by what follows it."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 Text = Annotated[str, Field(max_length=100)]
@@ -172,11 +201,14 @@ class _Header(_Part):
     ] = {}
     config: dict[Text, Any] = {}
     training: dict[Text, Any] = {}
+    upscaler: _Header | None = None
 
     def tensor_names(self) -> set[str]:
         """The names of all tensors that the file must have, and may have."""
         words = {f"word.{i}.{e}" for i, entry in enumerate(self.words) for e in range(entry.encoders)}
-        return words | {f"change.{n}.{kind}" for n, entry in self.changes.items() for kind in entry.kinds()}
+        names = words | {f"change.{n}.{kind}" for n, entry in self.changes.items() for kind in entry.kinds()}
+        beside = self.upscaler.tensor_names() if self.upscaler else set[str]()
+        return names | {UPSCALER + name for name in beside}
 
 
 def _entry(change: Change) -> _ChangeEntry:

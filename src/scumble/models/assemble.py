@@ -15,6 +15,7 @@ from scumble.diffusion.schedules import Schedule, from_diffusers_config
 from scumble.models.checkpoint import Checkpoint
 from scumble.models.components import build, load_state
 from scumble.models.model import Family, Model
+from scumble.models.upscaling import LATENT_UPSCALER, PIXEL_UPSCALER, upscaling_of
 
 __all__ = ["PREDICTIONS", "assemble", "family_of", "sample_size"]
 
@@ -49,13 +50,17 @@ _SCHEDULERS = (
 def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> Model:
     """Build every network of the checkpoint on `device` in `dtype` and fill it strictly.
 
-    SDXL's autoencoder overflows in half precision; unless its config says that it was cured it stays in
-    float32. Raises ModelError for a variant that is not supported and for tensors that do not fit.
+    The autoencoders of SDXL and of upscalers overflow in half precision; unless the config says that one was
+    cured it stays in float32. Raises ModelError for a variant that is not supported and for tensors that do
+    not fit.
     """
-    family = family_of(checkpoint)
-    channels = _condition_channels(checkpoint, family)
+    family, upscaling = family_of(checkpoint), upscaling_of(checkpoint)
+    channels = 0 if upscaling else _condition_channels(checkpoint, family)
+    small = upscaling.channels if upscaling else 0
     overflows = (
-        dtype == torch.float16 and family == "sdxl" and checkpoint.configs["vae"].get("force_upcast", True)
+        dtype == torch.float16
+        and family in ("sdxl", "upscaler")
+        and checkpoint.configs["vae"].get("force_upcast", True)
     )
     modules = {}
     for part in checkpoint.parts:
@@ -78,9 +83,10 @@ def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
         schedule=_schedule(checkpoint),
         prediction=_prediction(checkpoint.scheduler),
         default_size=sample_size(denoiser.config.sample_size) * downsample,
-        latent_channels=denoiser.config.in_channels - channels,
+        latent_channels=denoiser.config.in_channels - channels - small,
         downsample=downsample,
         condition_channels=channels,
+        upscaling=upscaling,
         takes_sigma=_takes_sigma(checkpoint),
         scaling=_scaling(checkpoint, autoencoder),
         x0_limit=_x0_limit(checkpoint, family),
@@ -100,6 +106,8 @@ def family_of(checkpoint: Checkpoint) -> Family:
                 f"{checkpoint.name} is a UNet2DModel with {', '.join(sorted(parts - {'unet'}))}."
             )
         return "pixel"
+    if checkpoint.pipeline in (PIXEL_UPSCALER, LATENT_UPSCALER):
+        return _upscaler(checkpoint, parts)
     if parts == {"unet", "vae", "text_encoder_2"}:
         raise ModelError(
             f"{checkpoint.name} is the SDXL refiner, which is not supported.", "Use the SDXL base model."
@@ -112,6 +120,18 @@ def family_of(checkpoint: Checkpoint) -> Family:
     if parts == xl:
         return "sdxl"
     return "sd2" if checkpoint.configs["unet"].get("use_linear_projection") else "sd1"
+
+
+def _upscaler(checkpoint: Checkpoint, parts: set[str]) -> Family:
+    """Raises ModelError where parts are missing; a latent upscaler has no text encoder."""
+    wanted = {"unet", "vae"} | ({"text_encoder"} if checkpoint.pipeline == PIXEL_UPSCALER else set[str]())
+    if parts != wanted or len(checkpoint.tokenizers) != len(wanted) - 2:
+        raise ModelError(
+            f"{checkpoint.name} is an upscaler with {', '.join(sorted(parts))} and "
+            f"{len(checkpoint.tokenizers)} tokenizers.",
+            f"It needs {', '.join(sorted(wanted))}.",
+        )
+    return "upscaler"
 
 
 def _condition_channels(checkpoint: Checkpoint, family: Family) -> int:
@@ -132,12 +152,12 @@ def _condition_channels(checkpoint: Checkpoint, family: Family) -> int:
         )
         raise ModelError(
             f"{checkpoint.name} is {kind}, which is not supported.",
-            "Text-to-image models and InstructPix2Pix's editing models are.",
+            "Text-to-image models, InstructPix2Pix's editing models and the x4-upscaler are.",
         )
     if unet.get("out_channels", latent) != latent:
         raise ModelError(f"{checkpoint.name} also predicts a variance, which is not supported.")
     if unet.get("class_embed_type") or unet.get("num_class_embeds"):
-        raise ModelError(f"{checkpoint.name} is class-conditional or an upscaler, which is not supported.")
+        raise ModelError(f"{checkpoint.name} is class-conditional, which is not supported.")
     return taken - latent
 
 

@@ -32,7 +32,8 @@ class Checkpoint:
     diffusers scheduler config; `state(part)` gives that part's tensors on the CPU in the dtype they are
     stored in. `prediction_is_a_guess` says that nothing in the file tells what the denoiser was trained to
     predict. `zeros_for_empty` says that no prompt means zeros and not the empty prompt encoded. `guidance` is
-    the scale that the makers recommend, if they say one.
+    the scale that the makers recommend, if they say one. An upscaler has a `low_res_scheduler` for the noise
+    of the small picture, and may say the highest level of it that it was trained on.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Checkpoint:
     is_random: bool = False
     prediction_is_a_guess: bool = False
     guidance: float | None = None
+    low_res_scheduler: Mapping[str, Any] | None = None
+    max_noise_level: int | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Sources: the config files beside the published weights, `stable-diffusion-v1-5`, `stable-diffusion-2-1` (and
 `-base`) and `stable-diffusion-xl-base-1.0`. A single-file checkpoint holds no config, so these are also what
-such a file is read with. `ip2p` is SD 1.5 with the eight input channels of `instruct-pix2pix`.
+such a file is read with. `ip2p` is SD 1.5 with the eight input channels of `instruct-pix2pix`, `upscaler` is
+`stable-diffusion-x4-upscaler`.
 """
 
 from __future__ import annotations
@@ -17,21 +18,23 @@ from torch import Tensor, nn
 from scumble.core import rng
 from scumble.core.errors import ModelError
 from scumble.models.assemble import assemble
-from scumble.models.checkpoint import Checkpoint, State
+from scumble.models.checkpoint import PARTS, Checkpoint, State
 from scumble.models.components import build
 from scumble.models.model import Model
 from scumble.models.tokenizer import clip_tokenizer
+from scumble.models.upscaling import PIXEL_UPSCALER
 
 __all__ = [
     "PUBLISHED",
     "Published",
+    "network_configs",
     "pipeline_name",
     "published_tokenizers",
     "random_checkpoint",
     "random_model",
 ]
 
-Published = Literal["sd1", "sd2", "sd2-base", "sdxl", "ip2p", "sdxl-edit"]
+Published = Literal["sd1", "sd2", "sd2-base", "sdxl", "ip2p", "sdxl-edit", "upscaler"]
 
 _DOWN, _CROSS_DOWN, _UP, _CROSS_UP = "DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"
 
@@ -74,6 +77,17 @@ _UNETXL = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
+_UNET_UPSCALER = {
+    **_UNET2,
+    "sample_size": 128,
+    "in_channels": 7,
+    "down_block_types": [_DOWN] + [_CROSS_DOWN] * 3,
+    "up_block_types": [_CROSS_UP] * 3 + [_UP],
+    "block_out_channels": [256, 512, 512, 1024],
+    "attention_head_dim": 8,
+    "only_cross_attention": [True, True, True, False],
+    "num_class_embeds": 1000,
+}
 _VAE: dict[str, Any] = {
     "_class_name": "AutoencoderKL",
     "sample_size": 512,
@@ -90,6 +104,15 @@ _VAE: dict[str, Any] = {
     "force_upcast": False,
 }
 _VAEXL = {**_VAE, "sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True}
+_VAE_UPSCALER = {
+    **_VAE,
+    "sample_size": 256,
+    "down_block_types": ["DownEncoderBlock2D"] * 3,
+    "up_block_types": ["UpDecoderBlock2D"] * 3,
+    "block_out_channels": [128, 256, 512],
+    "scaling_factor": 0.08333,
+    "force_upcast": True,
+}
 
 
 def _text(width: int, layers: int, heads: int, *, act: str, projection: int) -> dict[str, Any]:
@@ -139,6 +162,7 @@ _EULER = {
     "prediction_type": "epsilon",
     "timestep_spacing": "leading",
 }
+_UPSCALER_BETAS: dict[str, Any] = {**_BETAS, "beta_start": 0.0001, "beta_end": 0.02}
 _EULER_A = {"_class_name": "EulerAncestralDiscreteScheduler", **_BETAS, "prediction_type": "epsilon"}
 
 PUBLISHED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -170,14 +194,27 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "text_encoder_2": _OPEN_CLIP_G,
         "scheduler": _EULER,
     },
+    "upscaler": {
+        "unet": _UNET_UPSCALER,
+        "vae": _VAE_UPSCALER,
+        "text_encoder": _OPEN_CLIP_H,
+        "scheduler": {**_DDIM_V, **_UPSCALER_BETAS},
+        "low_res_scheduler": {"_class_name": "DDPMScheduler", **_UPSCALER_BETAS},
+    },
 }
-"""Part -> config, for each published model. `scheduler` is the one the model is published with."""
+"""Part -> config, for each published model, with the schedulers that it is published with."""
 
 _PIPELINES = {
     "sdxl": "StableDiffusionXLPipeline",
     "ip2p": "StableDiffusionInstructPix2PixPipeline",
     "sdxl-edit": "StableDiffusionXLInstructPix2PixPipeline",
+    "upscaler": PIXEL_UPSCALER,
 }
+
+
+def network_configs(kind: Published) -> dict[str, Mapping[str, Any]]:
+    """The configs of the parts that hold tensors."""
+    return {part: config for part, config in PUBLISHED[kind].items() if part in PARTS}
 
 
 def pipeline_name(kind: Published) -> str:
@@ -189,7 +226,7 @@ def published_tokenizers(kind: Published) -> tuple[Any, ...]:
     """The tokenizers of a published model, from the vocabulary in the package."""
     if kind.startswith("sdxl"):
         return clip_tokenizer(), clip_tokenizer(pad="!")
-    return (clip_tokenizer(pad="!" if kind.startswith("sd2") else "<|endoftext|>"),)
+    return (clip_tokenizer(pad="!" if kind in ("sd2", "sd2-base", "upscaler") else "<|endoftext|>"),)
 
 
 def random_checkpoint(
@@ -207,7 +244,7 @@ def random_checkpoint(
     """
     if kind not in PUBLISHED:
         raise ModelError(f"There is no published model {kind!r}.", f"There are {', '.join(PUBLISHED)}.")
-    configs = {part: dict(config) for part, config in PUBLISHED[kind].items() if part != "scheduler"}
+    configs = {part: dict(config) for part, config in network_configs(kind).items()}
     if size == "tiny":
         configs = {part: {**config, **_TINY[part]} for part, config in configs.items()}
         _fit_tiny(configs)
@@ -224,6 +261,7 @@ def random_checkpoint(
         configs=configs,
         state=state,
         scheduler=PUBLISHED[kind]["scheduler"],
+        low_res_scheduler=PUBLISHED[kind].get("low_res_scheduler"),
         tokenizers=published_tokenizers(kind),
         pipeline=pipeline_name(kind),
         zeros_for_empty=kind.startswith("sdxl"),
@@ -270,8 +308,9 @@ _TINY: dict[str, dict[str, Any]] = {
 
 def _fit_tiny(configs: dict[str, dict[str, Any]]) -> None:
     """Make the tiny denoiser's widths follow from its number of levels and the tiny text encoders' widths."""
-    unet = configs["unet"]
+    unet, vae = configs["unet"], configs["vae"]
     levels = len(unet["block_out_channels"])
+    vae["block_out_channels"] = vae["block_out_channels"][: len(vae["down_block_types"])]
     unet["block_out_channels"] = [16, 32, 32, 32][:levels]
     unet["attention_head_dim"] = 2 if unet["attention_head_dim"] == 8 else [2, 4, 4, 4][:levels]
     unet["cross_attention_dim"] = sum(

@@ -19,6 +19,7 @@ from scumble.core.text import printable
 from scumble.models.checkpoint import PARTS, Checkpoint, State
 from scumble.models.components import CLASSES, canonical_text_state
 from scumble.models.tensors import read_json, read_tensors
+from scumble.models.upscaling import LATENT_UPSCALER, PIXEL_UPSCALER
 
 __all__ = ["GUIDANCE", "PIPELINES", "read_folder", "read_tokenizer", "refuse_pipeline"]
 
@@ -33,6 +34,8 @@ PIPELINES = (
     "DDIMPipeline",
     "PNDMPipeline",
     "ScoreSdeVePipeline",
+    PIXEL_UPSCALER,
+    LATENT_UPSCALER,
 )
 """The pipeline classes a folder may name."""
 
@@ -48,8 +51,7 @@ _REFUSED = {
     "StableDiffusionInpaint": "a 9-channel inpainting model",
     "StableDiffusionXLInpaint": "a 9-channel inpainting model",
     "StableDiffusionDepth2Img": "a depth-conditioned model",
-    "StableDiffusionUpscale": "an upscaler",
-    "StableDiffusionLatentUpscale": "an upscaler",
+    "StableDiffusionLatentUpscale": "the k-diffusion latent upscaler",
     "StableDiffusionControlNet": "a ControlNet pipeline",
     "Kandinsky": "Kandinsky",
     "StableCascade": "Stable Cascade",
@@ -63,7 +65,8 @@ _REFUSED = {
     "Chroma": "Chroma",
 }
 _SUPPORTED = (
-    "Stable Diffusion 1.x, 2.x and XL, InstructPix2Pix and pixel-space DDPM and score-SDE-VE are supported."
+    "Stable Diffusion 1.x, 2.x and XL, InstructPix2Pix, the x4-upscaler and pixel-space DDPM and "
+    "score-SDE-VE are supported."
 )
 _RENAMED_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_ATTENTION = re.compile(r"(mid_block\.attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)$")
@@ -106,6 +109,8 @@ def read_folder(folder: Path, *, name: str | None = None, trust_pickle: bool = F
         safety_checker=checker if _is_there(index.get("safety_checker")) and checker.is_dir() else None,
         path=folder,
         guidance=_guidance(index),
+        low_res_scheduler=_low_res_scheduler(folder, pipeline),
+        max_noise_level=_whole(index.get("max_noise_level")),
     )
 
 
@@ -156,6 +161,17 @@ def _config(place: Path, entry: list[str], part: str) -> dict[str, Any]:
             f"Supported are {', '.join(CLASSES)}.",
         )
     return {**read_json(place / "config.json"), "_class_name": entry[1]}
+
+
+def _low_res_scheduler(folder: Path, pipeline: str) -> dict[str, Any] | None:
+    """Of the small picture's noise, where the folder is an upscaler's."""
+    if pipeline not in (PIXEL_UPSCALER, LATENT_UPSCALER):
+        return None
+    return dict(read_json(folder / "low_res_scheduler" / "scheduler_config.json"))
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _scheduler(folder: Path) -> Path:

@@ -144,6 +144,7 @@ def _unet_modules(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from {
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",
+        "class_embedding": "label_emb",
         "add_embedding.linear_1": "label_emb.0.0",
         "add_embedding.linear_2": "label_emb.0.2",
         "conv_in": "input_blocks.0.0",

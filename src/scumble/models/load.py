@@ -53,12 +53,12 @@ def load(
 ) -> Model:
     """Load a model, frozen, on `device` (cpu, cuda, cuda:1, mps) in `dtype`.
 
-    `name` is `toybox` or `toybox-instruct`, the path of a diffusers folder or of an original single-file
-    checkpoint, or a hub id `owner/model` (at `revision`; `offline` uses only what is in the cache). What a
-    path holds is decided by its content. `prediction` overrides what the checkpoint says or suggests; `ema`
-    chooses between the two sets of weights some training checkpoints hold (None: the averaged one if there is
-    one); `safety_checker` keeps the one a folder may hold. The other options are those of
-    `scumble.models.memory.apply`.
+    `name` is `toybox`, `toybox-instruct` or `toybox-upscaler`, the path of a diffusers folder or of an
+    original single-file checkpoint, or a hub id `owner/model` (at `revision`; `offline` uses only what is in
+    the cache). What a path holds is decided by its content. `prediction` overrides what the checkpoint says
+    or suggests; `ema` chooses between the two sets of weights some training checkpoints hold (None: the
+    averaged one if there is one); `safety_checker` keeps the one a folder may hold. The other options are
+    those of `scumble.models.memory.apply`.
 
     Until the toybox ships, `toybox` is a tiny random model whose `is_random` is True.
 
@@ -100,6 +100,8 @@ def find(
     """The checkpoint a name stands for, found and looked at but not yet read in full. Raises ModelError."""
     if str(name) == "toybox":
         return _toybox()
+    if str(name) == "toybox-upscaler":
+        return read_folder(toybox.upscaling(), name="toybox-upscaler")
     if str(name) == "toybox-instruct":
         return replace(read_folder(toybox.editing(), name="toybox-instruct"), guidance=toybox.GUIDANCE)
     path = Path(name).expanduser()

@@ -26,13 +26,14 @@ from scumble.diffusion.schedules import Schedule
 from scumble.models import prompts
 from scumble.models.checkpoint import Checkpoint
 from scumble.models.conditioning import Condition, time_ids
+from scumble.models.upscaling import Upscaling
 
 if TYPE_CHECKING:
     from scumble.models.safety import SafetyChecker
 
 __all__ = ["Family", "Model", "Posterior"]
 
-Family = Literal["sd1", "sd2", "sdxl", "pixel"]
+Family = Literal["sd1", "sd2", "sdxl", "pixel", "upscaler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class Model:
     and `autoencoder` None). `prediction` is what it was trained to output: `eps`, `v` or `x0`. `default_size`
     is in pixels; a picture of H x W has latents of H/`downsample` x W/`downsample` with `latent_channels`
     channels. An editing model's denoiser takes `condition_channels` more channels, the unscaled latents of
-    the picture to edit. `scaling` is the shift and the factor of latents, each () or (1, c, 1, 1). A
+    the picture to edit; an upscaler's takes the small picture, as `upscaling` says, and has no condition
+    channels. `scaling` is the shift and the factor of latents, each () or (1, c, 1, 1). A
     pixel-space model's x0 is clipped to [-`x0_limit`, `x0_limit`] if there is one. `words` holds learnt
     words, see `scumble.models.prompts`. `safety_checker` is there if the folder had one and it was not
     declined. `is_random` says that nobody trained these weights.
@@ -81,6 +83,7 @@ class Model:
     dtype: torch.dtype
     checkpoint: Checkpoint
     condition_channels: int = 0
+    upscaling: Upscaling | None = None
     takes_sigma: bool = False
     scaling: tuple[Tensor, Tensor]
     x0_limit: float | None = None
@@ -197,11 +200,14 @@ class Model:
 
     # Denoising
 
-    def predict(self, x: Tensor, timestep: Tensor, condition: Condition | None = None) -> Tensor:
+    def predict(
+        self, x: Tensor, timestep: Tensor, condition: Condition | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """The denoiser's output (B, c, h, w) float32 for noisy `x` (B, c + condition, h, w).
 
-        `timestep` is real, () or (B,), on the schedule's own scale: 0 to T - 1. Gradients flow to `x`, to
-        `condition` and to whatever of the denoiser asks for them.
+        `timestep` is real, () or (B,), on the schedule's own scale: 0 to T - 1. `labels` (B,) int64 are the
+        noise levels that an upscaler is told. Gradients flow to `x`, to `condition` and to whatever of the
+        denoiser asks for them.
         """
         batch = x.shape[0]
         sample = x.to(self.dtype)
@@ -222,6 +228,7 @@ class Model:
             timestep,
             encoder_hidden_states=condition.embeddings.to(self.dtype),
             encoder_attention_mask=condition.mask,
+            class_labels=labels,
             added_cond_kwargs=added,
         )
         return output.sample.float()

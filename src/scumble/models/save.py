@@ -47,6 +47,8 @@ def save_folder(model: Model, path: Path | str) -> Path:
             _write_tokenizer(folder / key, tokenizer)
         _copy_safety_checker(model, folder)
         _write_json(folder / "scheduler" / "scheduler_config.json", _scheduler(model))
+        if (small := model.checkpoint.low_res_scheduler) is not None:
+            _write_json(folder / "low_res_scheduler" / "scheduler_config.json", small)
         _write_json(folder / "model_index.json", _index(model, folder))
     return Path(path)
 
@@ -55,12 +57,16 @@ def save_single_file(model: Model, path: Path | str) -> Path:
     """Write one `.safetensors` in the original layout: LDM's for SD 1.x and 2.x, SGM's for SDXL.
 
     SD 2.x's unused last text layer, which a diffusers folder does not hold, is not written: loaders that
-    build it leave it as it is. Raises ModelError for a pixel-space model, which has no such layout, and for
-    one that predicts x0; DiskFullError.
+    build it leave it as it is. Raises ModelError for a pixel-space model and a latent upscaler, which have
+    no such layout, and for one that predicts x0; DiskFullError.
     """
     if model.family == "pixel":
         raise ModelError(
             f"{model.name} is a pixel-space model, which has no single-file layout.", "Save it as a folder."
+        )
+    if model.upscaling is not None and not model.text_encoders:
+        raise ModelError(
+            f"{model.name} is a latent upscaler, which has no single-file layout.", "Save it as a folder."
         )
     original = _markers(model)
     for part, module in model.parts().items():
@@ -75,7 +81,7 @@ def save_single_file(model: Model, path: Path | str) -> Path:
 def _index(model: Model, folder: Path) -> dict[str, Any]:
     """model_index.json for what is in the folder; an editing model names the editing pipeline."""
     pipeline = model.checkpoint.pipeline
-    if model.denoiser.config.in_channels > model.latent_channels:
+    if model.condition_channels:
         pipeline = _EDITING.get(pipeline, pipeline)
     index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.0"}
     if model.checkpoint.guidance is not None:
@@ -85,6 +91,10 @@ def _index(model: Model, folder: Path) -> dict[str, Any]:
     for key, _ in zip(("tokenizer", "tokenizer_2"), model.tokenizers, strict=False):
         index[key] = ["transformers", "CLIPTokenizer"]
     index["scheduler"] = ["diffusers", model.checkpoint.scheduler["_class_name"]]
+    if model.upscaling is not None:
+        small = model.checkpoint.low_res_scheduler or model.checkpoint.scheduler
+        index["low_res_scheduler"] = ["diffusers", small["_class_name"]]
+        index["max_noise_level"] = model.upscaling.highest
     if model.family == "sdxl":
         index["force_zeros_for_empty_prompt"] = model.checkpoint.zeros_for_empty
     elif model.family != "pixel":
@@ -94,7 +104,8 @@ def _index(model: Model, folder: Path) -> dict[str, Any]:
             ["stable_diffusion", "StableDiffusionSafetyChecker"] if kept else [None, None]
         )
         index["feature_extractor"] = ["transformers", "CLIPImageProcessor"] if extractor else [None, None]
-        index["requires_safety_checker"] = kept
+        if model.upscaling is None:
+            index["requires_safety_checker"] = kept
     return index
 
 

@@ -16,7 +16,13 @@ from typing import Any
 from scumble.core.errors import ModelError
 from scumble.models.checkpoint import Checkpoint, State
 from scumble.models.components import expected, listed
-from scumble.models.configs import PUBLISHED, Published, pipeline_name, published_tokenizers
+from scumble.models.configs import (
+    PUBLISHED,
+    Published,
+    network_configs,
+    pipeline_name,
+    published_tokenizers,
+)
 from scumble.models.layout import (
     Rename,
     from_original,
@@ -61,6 +67,7 @@ _BESIDE = re.compile(
     r"|cond_stage_model\.transformer\.(vision_model\..*|visual_projection\.weight|text_projection\.weight|logit_scale)"
     # SD 2.x uses the last layer but one, so its last and the projection after it do nothing
     r"|cond_stage_model\.model\.(text_projection|transformer\.resblocks\.23\..*)"
+    r"|low_scale_model\..*"  # the tables of the small picture's noise
     r"|v_pred|ztsnr)"
 )
 """What may be in a checkpoint beside its networks: averaged weights, the schedule's tables, buffers, unused
@@ -77,13 +84,14 @@ _REFUSED = {
     "lora_te": "LoRA weights, not a model",
     "model.depth_model.": "a depth-conditioned model",
     "depth_model.": "a depth-conditioned model",
-    "low_scale_model.": "an upscaler",
     "edm_mean": "an EDM-trained SDXL variant",
     "edm_vpred": "an EDM-trained SDXL variant",
 }
 _CONV_IN = UNET + "input_blocks.0.0.weight"
 _CROSS = re.compile(re.escape(UNET) + r"input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight")
-_SUPPORTED = "Single files of Stable Diffusion 1.x, 2.x and XL, and InstructPix2Pix's, are supported."
+_SUPPORTED = (
+    "Single files of Stable Diffusion 1.x, 2.x and XL, InstructPix2Pix's and the x4-upscaler's are supported."
+)
 
 
 def read_single_file(path: Path, *, ema: bool | None = None, trust_pickle: bool = False) -> Checkpoint:
@@ -109,9 +117,10 @@ def read_single_file(path: Path, *, ema: bool | None = None, trust_pickle: bool 
 
     return Checkpoint(
         name=path.stem,
-        configs={part: config for part, config in PUBLISHED[kind].items() if part != "scheduler"},
+        configs=network_configs(kind),
         state=state,
         scheduler=_scheduler(kind, shapes),
+        low_res_scheduler=PUBLISHED[kind].get("low_res_scheduler"),
         tokenizers=published_tokenizers(kind),
         pipeline=pipeline_name(kind),
         zeros_for_empty=kind.startswith("sdxl"),
@@ -132,13 +141,14 @@ def detect(shapes: Mapping[str, tuple[int, ...]], name: str) -> Published:
     if _CONV_IN not in shapes or len(shapes[_CONV_IN]) != 4 or cross is None or len(cross) != 2:
         raise ModelError(f"{name} is not a Stable Diffusion checkpoint: it has no {_CONV_IN}.", _SUPPORTED)
     channels, width = shapes[_CONV_IN][1], cross[1]
-    other = {9: "a 9-channel inpainting model", 5: "a depth-conditioned model", 7: "an upscaler"}
+    other = {9: "a 9-channel inpainting model", 5: "a depth-conditioned model", 7: "another upscaler"}
     kinds: dict[tuple[int, int], Published] = {
         (768, 4): "sd1",
         (768, 8): "ip2p",
         (1024, 4): "sd2",
         (2048, 4): "sdxl",
         (2048, 8): "sdxl-edit",
+        (1024, 7): "upscaler",
     }
     if (width, channels) not in kinds:
         family = other.get(channels, f"a model with {channels} input channels and text {width} wide")
@@ -149,11 +159,7 @@ def detect(shapes: Mapping[str, tuple[int, ...]], name: str) -> Published:
 @cache
 def tables(kind: Published) -> dict[str, list[Rename]]:
     """For each part of a published model, original names (prefix removed) and ours."""
-    return {
-        part: part_table(kind, part, config)
-        for part, config in PUBLISHED[kind].items()
-        if part != "scheduler"
-    }
+    return {part: part_table(kind, part, config) for part, config in network_configs(kind).items()}
 
 
 def part_table(kind: Published, part: str, config: Mapping[str, Any]) -> list[Rename]:
@@ -188,7 +194,9 @@ def original_shapes(kind: Published) -> dict[str, tuple[int, ...]]:
 
 def prefixes(kind: Published) -> Mapping[str, str]:
     """What stands before the names of each part, for a model like `kind`."""
-    return PREFIXES["sdxl" if kind.startswith("sdxl") else "sd2" if kind.startswith("sd2") else "sd1"]
+    if kind in ("sd2", "sd2-base", "upscaler"):
+        return PREFIXES["sd2"]
+    return PREFIXES["sdxl" if kind.startswith("sdxl") else "sd1"]
 
 
 def _check(shapes: Mapping[str, tuple[int, ...]], kind: Published, ema: bool, name: str) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "GUIDANCE",
     "MANIFEST",
     "SCALE",
+    "UPSCALING",
     "cache",
     "clip",
     "dequantised",
@@ -39,6 +40,7 @@ __all__ = [
     "folder",
     "judge",
     "packed",
+    "upscaling",
 ]
 
 MANIFEST = "toybox.json"
@@ -49,9 +51,15 @@ EDITING = "instruct"
 """The folder, beside the parts, of the editing model: a diffusers folder with a denoiser of its own, which
 shares all else.
 """
+UPSCALING = "upscale"
+"""The folder of the upscaler, likewise."""
 GUIDANCE = 3.0
 """The guidance scale at which both toyboxes draw best."""
-_SHARED = {"unet": "unet_instruct", "vae": "vae", "text_encoder": TEXT_ENCODER, "tokenizer": "tokenizer"}
+_SHARED = {
+    EDITING: {"unet": "unet_instruct", "vae": "vae", "text_encoder": TEXT_ENCODER, "tokenizer": "tokenizer"},
+    UPSCALING: {"unet": "upscaler", "vae": "vae"},
+}
+"""Folder of a further model -> its parts, and which of the toybox's each is."""
 TEXT_PREFIX = "text_model."
 """The text encoder is CLIP's text tower, stored once, under these names in CLIP's file."""
 
@@ -111,6 +119,19 @@ def editing() -> Path:
     return place
 
 
+def upscaling() -> Path:
+    """The folder of `toybox-upscaler`, which makes pictures twice as wide and high. Raises ModelError without
+    it.
+    """
+    place = folder() / UPSCALING
+    if not place.is_dir():
+        raise ModelError(
+            "This toybox has no weights for toybox-upscaler yet.",
+            "Give another upscaler, such as a folder of the x4-upscaler.",
+        )
+    return place
+
+
 def judge(device: str = "cpu") -> Judge:
     """The judge, in single precision, frozen."""
     from scumble.models.judge import Judge
@@ -140,16 +161,17 @@ def expand(source: Path, target: Path) -> None:
         save_file(text, temporary / TEXT_ENCODER / "model.safetensors", metadata={"format": "pt"})
         for path in (temporary / "tokenizer").iterdir():
             shutil.copyfile(path, temporary / "clip" / path.name)
-        if (temporary / EDITING).is_dir():
-            _share(temporary)
+        for model in _SHARED:
+            if (temporary / model).is_dir():
+                _share(temporary, model)
 
 
-def _share(place: Path) -> None:
-    """Put the parts of the editing model into its folder, as further names of the files that are there."""
-    for name, part in _SHARED.items():
-        (place / EDITING / name).mkdir()
+def _share(place: Path, model: str) -> None:
+    """Put the parts of a further model into its folder, as further names of the files that are there."""
+    for name, part in _SHARED[model].items():
+        (place / model / name).mkdir()
         for path in (place / part).iterdir():
-            alias = place / EDITING / name / path.name
+            alias = place / model / name / path.name
             try:
                 os.link(path, alias)
             except OSError:  # a file system without such names

@@ -29,7 +29,7 @@ def default_guidance(model: Model) -> float:
     """The guidance scale for people who name none: what the makers of the model, or of its family, say."""
     if model.checkpoint.guidance is not None:
         return model.checkpoint.guidance
-    return {"sd1": 7.5, "sd2": 7.5, "sdxl": 5.0, "pixel": 1.0}[model.family]
+    return {"sd1": 7.5, "sd2": 7.5, "sdxl": 5.0, "pixel": 1.0, "upscaler": 9.0}[model.family]
 
 
 def guided(
