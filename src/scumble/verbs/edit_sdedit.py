@@ -158,6 +158,7 @@ def edit_to(
     mask: Path | None = None,
     overwrite: bool = False,
     with_recipe: bool = True,
+    preview_every: int = 0,
 ) -> Loop[Saved]:
     """Edit the picture `guide`, or each one in that folder, and write the results to `out`.
 
@@ -178,7 +179,7 @@ def edit_to(
     notes = first_notes(model, kept, places)
     files: list[dict[str, str | int]] = []
     for file, paths in zip(guides, places, strict=True):
-        pictures = yield from repaint(config, model, work_of(file))
+        pictures = yield from repaint(config, model, work_of(file), preview_every=preview_every)
         files += save_pictures(pictures, paths, with_recipe=with_recipe, edited=True)
         notes += _notes(config, file, pictures)
     return Saved(files, " ".join(notes))

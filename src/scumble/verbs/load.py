@@ -15,6 +15,7 @@ from scumble.adapters.weights import Weights
 from scumble.core.config import Config
 from scumble.core.errors import WeightsError
 from scumble.core.files import sha256
+from scumble.core.keep import kept
 from scumble.core.memory import memory_for
 from scumble.history.recipe import Ingredient, library_versions
 from scumble.models import load as models
@@ -53,9 +54,16 @@ class ModelConfig(Config):
     """Attach dense changes to a relative of the model that they were learnt on, too."""
 
     def load(self) -> Model:
-        """Load the model. Raises ModelError, InputError and OutOfMemoryError with one sentence."""
+        """Load the model, or take the one that is kept; see `scumble.core.keep`. Raises ModelError,
+        InputError and OutOfMemoryError with one sentence.
+        """
         device = _best_device() if self.device == "auto" else self.device
         dtype: DType = self.dtype if self.dtype != "auto" else "float32" if device == "cpu" else "float16"
+        elsewhere = {"device", "dtype", "weights", "any_base", "offline"}  # the last three change nothing
+        others = ((name, getattr(self, name)) for name in ModelConfig.model_fields if name not in elsewhere)
+        return kept((device, dtype, *others), lambda: self._load(device, dtype))
+
+    def _load(self, device: str, dtype: DType) -> Model:
         with memory_for(f"the model {self.model}"):
             return models.load(
                 self.model,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from scumble.core.config import Config
 from scumble.core.files import sha256
+from scumble.core.keep import kept
 from scumble.history.recipe import Ingredient, library_versions
 from scumble.models import toybox
 from scumble.models.clip import Clip, clip_folder, load_clip
@@ -34,7 +35,8 @@ class VisionConfig(Config):
         """CLIP in single precision, and what a recipe remembers of it. Raises ModelError."""
         name = toybox.clip() if self.clip == "toybox" else self.clip
         folder = clip_folder(name, revision=self.revision, offline=self.offline)
-        loaded = load_clip(folder, device=self.chosen_device)
+        device = self.chosen_device
+        loaded = kept(("clip", str(folder), device), lambda: load_clip(folder, device=device))
         return loaded, Ingredient.of("model", self.clip, sha256(folder / "model.safetensors"))
 
     @property

@@ -1,0 +1,1 @@
+"""The web studio: a server on this machine, and the pages that it serves."""

@@ -1,0 +1,269 @@
+"""What can be asked of the studio: each verb's form, and the loop that does it, both from `scumble.verbs`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any, cast
+
+from scumble.adapters.tokens import check_word
+from scumble.core.config import Config
+from scumble.core.errors import ConfigError, InputError
+from scumble.core.events import Loop
+from scumble.methods import (
+    custom_diffusion,
+    dreambooth,
+    instruct_pix2pix,
+    sdedit,
+    text2live,
+    textual_inversion,
+)
+from scumble.studio import work
+from scumble.studio.files import IMAGE, WEIGHTS
+from scumble.studio.forms import CAPS, HIDDEN, fields_of
+from scumble.studio.settings import Settings
+from scumble.studio.work import Done, Learning, Task
+from scumble.verbs.composite import CompositeConfig
+from scumble.verbs.edit_instruct import InstructConfig
+from scumble.verbs.edit_sdedit import SdeditConfig
+from scumble.verbs.edit_text2live import Text2liveConfig
+from scumble.verbs.generate import GenerateConfig
+from scumble.verbs.learn import config_for
+from scumble.verbs.load import ModelConfig
+from scumble.verbs.strokes import StrokesConfig
+from scumble.verbs.vision import VisionConfig
+
+__all__ = ["VERBS", "Input", "Verb", "form", "prepare"]
+
+Find = Callable[[object, str], Path]
+"""The file with an id, of a kind. Raises Refused."""
+MOST_PICTURES = 50
+STRONGEST = 10.0
+"""Of the scale of learnt weights, either way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A picture, or pictures, that a verb works on."""
+
+    name: str
+    help: str
+    type: str = "image"
+    """`image`, `mask` or `images`."""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One thing that can be asked for."""
+
+    name: str
+    title: str
+    sentence: str
+    config: type[Config]
+    run: Callable[[Task], Loop[Done]]
+    inputs: tuple[Input, ...] = ()
+    plain: tuple[str, ...] = ()
+    """Settings that everybody sees, in their order."""
+    presets: Iterable[str] = ()
+    choices: Mapping[str, Iterable[str]] = field(default_factory=dict[str, Iterable[str]])
+    method: str = ""
+    """Of those that learn, the name that `scumble.verbs.learn` has for it."""
+
+    @property
+    def extra(self) -> type[Config] | None:
+        """Settings besides those of `config`."""
+        return Learning if self.method else None
+
+
+PICTURE = Input("image", "The picture to edit.", required=True)
+MASK = Input("mask", "White where something may change; none is everywhere.", "mask")
+PICTURES = Input("images", "A few pictures of the subject; 3 to 5 are good.", "images", required=True)
+SUBJECT = ("word", "noun", "preset", "steps")
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            "generate", "Generate", "Draw a picture from words.", GenerateConfig, work.generate,
+            plain=("prompt", "weights", "count", "seed", "steps", "guidance", "negative", "width", "height"),
+        ),
+        Verb(
+            "edit-instruct", "Edit by instruction", "Say what to change, and it is changed.",
+            InstructConfig, work.edit_instruct, (PICTURE, MASK),
+            plain=("instructions", "image_scale", "text_scale", "count", "seed", "steps", "weights"),
+            presets=instruct_pix2pix.PRESETS,
+        ),
+        Verb(
+            "edit-sdedit", "Edit by painting", "Paint roughly what you want, and it becomes natural.",
+            SdeditConfig, work.edit_sdedit,
+            (
+                Input("guide", "The painting: the picture with strokes on it.", required=True),
+                Input("original", "The picture under the strokes, where these are transparent or masked."),
+                MASK,
+            ),
+            plain=("prompt", "t0", "count", "seed", "steps", "guidance", "weights"),
+            presets=sdedit.PRESETS, choices={"spacing": (*sdedit.SPACINGS, sdedit.SDE)},
+        ),
+        Verb(
+            "edit-text2live", "Edit by a layer", "A layer of colour and opacity is laid over the picture.",
+            Text2liveConfig, work.edit_text2live, (PICTURE, MASK),
+            plain=("prompt", "region", "screen", "seed", "steps"), presets=("auto", *text2live.PRESETS),
+        ),
+        Verb(
+            "learn-textual-inversion", "Learn a word", "Find the word that stands for a subject or a style.",
+            textual_inversion.Config, work.learn, (PICTURES,), SUBJECT,
+            textual_inversion.PRESETS, method="textual-inversion",
+        ),
+        Verb(
+            "learn-dreambooth", "Learn a subject", "Teach the model a subject by changing the model.",
+            dreambooth.Config, work.learn, (PICTURES,), SUBJECT, dreambooth.PRESETS, method="dreambooth",
+        ),
+        Verb(
+            "learn-custom-diffusion", "Learn a concept", "Teach the model a concept in its attention alone.",
+            custom_diffusion.Config, work.learn, (PICTURES,), SUBJECT,
+            custom_diffusion.PRESETS, method="custom-diffusion",
+        ),
+        Verb(
+            "strokes", "Strokes from a picture", "Paint over a picture with a broad brush and few colours.",
+            StrokesConfig, work.strokes, (Input("image", "The picture to paint over.", required=True),),
+            plain=("colours", "kernel"),
+        ),
+        Verb(
+            "composite", "Paste a cut-out", "Lay a cut-out over a picture, and get the mask of it.",
+            CompositeConfig, work.composite,
+            (
+                Input("image", "The picture that is pasted on.", required=True),
+                Input("patch", "The cut-out, transparent around it.", required=True),
+            ),
+            plain=("at", "scale", "rotate"),
+        ),
+    )
+}  # fmt: skip
+"""By the names that requests have for them."""
+
+
+# Forms
+
+
+def form(verb: Verb, settings: Settings) -> dict[str, Any]:
+    """The form of a verb, for a studio with these settings."""
+    choices = dict(verb.choices) | ({"preset": verb.presets} if verb.presets else {})
+    defaults: dict[str, Any] = {}
+    if verb.method:
+        defaults = dict(config_for(verb.method, settings.model, None, None))
+    fields = [
+        {
+            "name": one.name, "label": one.name.capitalize(), "help": one.help, "type": one.type,
+            "default": [] if one.type == "images" else None, "min": None, "max": None, "step": None,
+            "choices": None, "unit": None, "advanced": False, "required": one.required,
+        }
+        for one in verb.inputs
+    ]  # fmt: skip
+    if verb.extra is not None:
+        preset = {"preset": "toybox" if settings.model == "toybox" else "default"}
+        fields += fields_of(verb.extra, plain=verb.plain, defaults=preset, choices=choices)
+    fields += fields_of(verb.config, plain=verb.plain, defaults=defaults, choices=choices)
+    return {"verb": verb.name, "title": verb.title, "sentence": verb.sentence, "fields": fields}
+
+
+# What was asked
+
+
+def prepare(verb: Verb, asked: Mapping[str, Any], settings: Settings, find: Find, folder: Path) -> Task:
+    """The task that a request stands for, every setting checked. Raises ConfigError, InputError, Refused."""
+    asked = {name: value for name, value in asked.items() if value is not None}
+    inputs = {one.name: _input(one, asked.pop(one.name, None), find) for one in verb.inputs}
+    _check_texts(asked, settings.text)
+    for name, most in CAPS.items():
+        if isinstance(asked.get(name), int | float) and asked[name] > most:
+            raise ConfigError(f"{name} cannot be {asked[name]:g}: {most} is the most here.")
+    if isinstance(asked.get("steps"), int) and not verb.method and asked["steps"] > 1000:
+        raise ConfigError(f"steps cannot be {asked['steps']}: 1000 is the most here.")
+    hidden = HIDDEN & asked.keys() - ({"clip"} if verb.method else set())
+    if hidden:
+        raise ConfigError(f"{min(hidden)} is chosen when the studio starts.", "Leave it out.")
+    if "weights" in asked:
+        asked["weights"] = _weights(asked["weights"], find)
+    learning = None
+    if verb.extra is not None:
+        own = {name: asked.pop(name) for name in Learning.model_fields if name in asked}
+        learning = Learning.of(own)
+        _check_learning(learning, len(inputs["images"]))
+    config = _config(verb, asked, learning, settings)
+    return Task(verb.method, config, inputs, folder, settings, learning)
+
+
+def _config(verb: Verb, asked: dict[str, Any], learning: Learning | None, settings: Settings) -> Config:
+    ours: dict[str, Any] = {"device": settings.device}
+    if learning is not None:
+        return config_for(verb.method, settings.model, learning.preset, None, **asked)
+    if issubclass(verb.config, ModelConfig):
+        model = settings.editor if verb.config is InstructConfig else settings.model
+        if model is None:
+            raise InputError(
+                "There is no model here that edits by instruction.",
+                "Start the studio with --instruct-model.",
+            )
+        ours |= {"model": model, "dtype": settings.dtype, "low_memory": settings.low_memory}
+    elif issubclass(verb.config, VisionConfig):
+        ours |= {"clip": settings.clip}
+    else:
+        ours = {}
+    return verb.config.of(asked | ours)
+
+
+def _input(one: Input, value: object, find: Find) -> list[Path]:
+    """Files of one input. Raises InputError where it is lacking, Refused for an id that is not there."""
+    if one.type != "images":
+        value = [] if value is None else [value]
+    if not isinstance(value, list) or (one.required and not value):
+        if value is None or value == []:
+            raise ConfigError(f"{one.name} is missing.", one.help)
+        raise ConfigError(f"{one.name} is no list of pictures.")
+    ids = cast("list[object]", value)
+    if len(ids) > MOST_PICTURES:
+        raise ConfigError(f"{one.name} has {len(ids)} pictures, and {MOST_PICTURES} are the most.")
+    return [find(name, IMAGE) for name in ids]
+
+
+def _weights(value: object, find: Find) -> tuple[str, ...]:
+    """FILE:SCALE of each. Raises ConfigError."""
+    wrong = ConfigError("weights is no list of {id, scale}.")
+    if not isinstance(value, list) or len(cast("list[Any]", value)) > MOST_PICTURES:
+        raise wrong
+    found: list[str] = []
+    for one in cast("list[Any]", value):
+        if not isinstance(one, dict) or not {"id"} <= cast("dict[str, Any]", one).keys() <= {"id", "scale"}:
+            raise wrong
+        scale: Any = one.get("scale", 1.0)
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not isfinite(scale):
+            raise ConfigError(f"weights cannot have the scale {str(scale)[:20]!r}: it is no number.")
+        if abs(scale) > STRONGEST:
+            raise ConfigError(f"weights cannot have the scale {scale:g}: {STRONGEST:g} is the most.")
+        found.append(f"{find(one['id'], WEIGHTS)}:{float(scale)!r}")
+    return tuple(found)
+
+
+def _check_learning(learning: Learning, pictures: int) -> None:
+    if learning.word:
+        check_word(learning.word)
+    elif not learning.described:
+        raise ConfigError("word is missing.", "Give a word such as <rex>, or a caption for each picture.")
+    if learning.described and len(learning.described) != pictures:
+        raise ConfigError(
+            f"described has {len(learning.described)} captions for {pictures} pictures.", "Give one for each."
+        )
+
+
+def _check_texts(value: object, most: int, name: str = "") -> None:
+    if isinstance(value, str) and len(value) > most:
+        raise ConfigError(f"{name or 'A setting'} has {len(value):,} characters, and {most:,} are the most.")
+    if isinstance(value, Mapping):
+        for key, inner in cast("Mapping[str, object]", value).items():
+            _check_texts(inner, most, name or key[:60])
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for inner in cast("Sequence[object]", value):
+            _check_texts(inner, most, name)

@@ -1,0 +1,170 @@
+"""The loops behind the studio's verbs: each takes a task and gives a loop that returns what was written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from scumble.core.config import Config
+from scumble.core.events import Loop, Progress
+from scumble.core.files import safe_name
+from scumble.studio.settings import Settings
+from scumble.training.fit import FitConfig
+from scumble.verbs import composite as composites
+from scumble.verbs import edit_instruct as instruct
+from scumble.verbs import edit_sdedit as sdedit
+from scumble.verbs import edit_text2live as text2live
+from scumble.verbs import strokes as painted
+from scumble.verbs.generate import PREVIEW_EVERY, GenerateConfig, Saved, draw_to
+from scumble.verbs.learn import learn_to, run_folder
+from scumble.verbs.load import ModelConfig
+from scumble.verbs.redo import redo_to
+
+__all__ = [
+    "Done",
+    "Learning",
+    "Task",
+    "composite",
+    "edit_instruct",
+    "edit_sdedit",
+    "edit_text2live",
+    "generate",
+    "learn",
+    "redo",
+    "strokes",
+]
+
+LAYER_PREVIEW_EVERY = 10
+"""Steps from one preview to the next of an edit by a layer, whose steps are quick."""
+
+
+class Learning(Config):
+    """What is learnt."""
+
+    word: str = ""
+    """The word that will stand for it in prompts, such as <rex>."""
+    noun: str = ""
+    """What it is a kind of, such as dog."""
+    preset: str | None = None
+    """Settings to start from."""
+    described: tuple[str, ...] = ()
+    """A caption for each picture, in their order, where they show what words can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be done, with everything found."""
+
+    method: str
+    config: Config
+    inputs: Mapping[str, list[Path]]
+    folder: Path
+    """Where results go; not there yet."""
+    settings: Settings
+    learning: Learning | None = None
+
+    def one(self, name: str) -> Path:
+        """The only file of an input."""
+        return self.inputs[name][0]
+
+    def maybe(self, name: str) -> Path | None:
+        """The file of an input that may be left out."""
+        return next(iter(self.inputs[name]), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of it."""
+
+    paths: list[Path]
+    note: str = ""
+    use: str = ""
+    """Of learnt weights, how the subject is spoken of in a prompt."""
+
+
+def _done(saved: Saved) -> Done:
+    return Done([Path(str(row["path"])) for row in saved.files], saved.note)
+
+
+def generate(task: Task) -> Loop[Done]:
+    config = cast("GenerateConfig", task.config)
+    return _done((yield from draw_to(config, task.folder, preview_every=PREVIEW_EVERY)))
+
+
+def edit_instruct(task: Task) -> Loop[Done]:
+    config, image = cast("instruct.InstructConfig", task.config), task.one("image")
+    saved = yield from instruct.edit_to(
+        config, image, task.folder, mask=task.maybe("mask"), preview_every=PREVIEW_EVERY
+    )
+    return _done(saved)
+
+
+def edit_sdedit(task: Task) -> Loop[Done]:
+    config, guide = cast("sdedit.SdeditConfig", task.config), task.one("guide")
+    saved = yield from sdedit.edit_to(
+        config, guide, task.folder, original=task.maybe("original"), mask=task.maybe("mask"),
+        preview_every=PREVIEW_EVERY,
+    )  # fmt: skip
+    return _done(saved)
+
+
+def edit_text2live(task: Task) -> Loop[Done]:
+    config = cast("text2live.Text2liveConfig", task.config)
+    job = text2live.Job.of(config, task.one("image"), task.folder, mask=task.maybe("mask"))
+    notes = job.notes
+    done = _done((yield from text2live.edit_to(job, preview_every=LAYER_PREVIEW_EVERY)))
+    return Done(done.paths, " ".join([*notes, done.note]).strip())
+
+
+def strokes(task: Task) -> Loop[Done]:
+    config = cast("painted.StrokesConfig", task.config)
+    return Done((yield from painted.strokes_to(config, task.one("image"), task.folder)))
+
+
+def composite(task: Task) -> Loop[Done]:
+    config = cast("composites.CompositeConfig", task.config)
+    paths = composites.composite_to(
+        config, task.one("image"), task.one("patch"), task.folder / "picture.png",
+        mask_out=task.folder / "mask.png",
+    )  # fmt: skip
+    yield Progress(stage="pasting", step=1, total=1)
+    return Done(paths)
+
+
+def learn(task: Task) -> Loop[Done]:
+    """Learning goes on from its last checkpoint where the same was begun before and cancelled."""
+    assert task.learning is not None
+    subject = _subject(task)
+    where = task.settings
+    on = ModelConfig(model=where.model, device=where.device, dtype=where.dtype, low_memory=where.low_memory)
+    out = task.folder / f"{safe_name(task.learning.word, fallback='concept')}.safetensors"
+    subjects = [(subject, task.learning.word, task.learning.noun)]
+    learnt = yield from learn_to(task.method, subjects, cast("FitConfig", task.config), on, out)
+    for folder in (run_folder(out), subject):
+        shutil.rmtree(folder, ignore_errors=True)
+    return Done([learnt.path], learnt.note, learnt.use)
+
+
+def _subject(task: Task) -> Path:
+    """A folder with the pictures, in their order, and their captions."""
+    assert task.learning is not None
+    folder = task.folder / "subject"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for number, file in enumerate(task.inputs["images"]):
+        shutil.copyfile(file, folder / f"{number:02d}{file.suffix}")
+        if task.learning.described:
+            (folder / f"{number:02d}.txt").write_text(task.learning.described[number])
+    return folder
+
+
+def redo(what: Path, folder: Path, inputs: list[str], changes: Mapping[str, Any], model: str) -> Loop[Done]:
+    """Make a result of the studio again, from the files of its own session alone."""
+    out = folder / what.name
+    texts = [f"{name}={value}" for name, value in changes.items()]
+    done = yield from redo_to(what, out, inputs=inputs, changes=texts, model=model)
+    same = {True: "The pixels are the same as before.", False: "", None: ""}[done.same]
+    return Done([Path(str(done.file["path"]))], " ".join([same, done.note]).strip())
