@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 from cli import Outcome, scumble
+from lpips_files import torchvision_like
 from scumble.history.embed import read_recipe
 from tiny import shared
 
@@ -215,3 +217,20 @@ def test_sweep_is_one_strip(tmp_path: Path) -> None:
     assert sheet.shape[1] > 11 * 40
     assert (sheet[8:38, 20:60] == pixels(guide)).all()  # t0 0 is the guide, in the first cell
     assert read_recipe(out).settings["search"] == "sweep"
+
+
+def test_sweep_draws_lpips_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide, plain, more = tmp_path / "g.png", tmp_path / "plain.png", tmp_path / "more.png"
+    picture(guide, size=(48, 40))
+    assert run(guide, plain, "--t0", "sweep").status == 0
+    monkeypatch.setenv("SCUMBLE_DATA", str(tmp_path))
+    (tmp_path / "lpips").mkdir()
+    outcome = run(guide, more, "--t0", "sweep")
+    assert outcome.status == 2
+    assert "does not hold the heads of LPIPS" in outcome.err
+    for file, state in zip(("classifier", "heads"), torchvision_like("alex"), strict=True):
+        save_file(state, tmp_path / "lpips" / f"{file}.safetensors")
+    assert run(guide, more, "--t0", "sweep").status == 0
+    before, after = pixels(plain), pixels(more)
+    assert after.shape[0] == before.shape[0] + 16  # one more line of text
+    assert not (after[: before.shape[0]] == before).all()

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import CLIPModel, CLIPTokenizer
 
 from scumble.core.errors import InputError, ModelError
+from scumble.core.places import cache_folder
 from scumble.models import toybox
 from scumble.models.judge import Judge
 from scumble.models.load import load
@@ -261,4 +262,4 @@ def test_cache_follows_the_environment(
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv(variable, str(tmp_path / value))
     wanted = tmp_path / value if variable == "SCUMBLE_CACHE" else tmp_path / value / "scumble"
-    assert toybox.cache() == wanted
+    assert cache_folder() == wanted

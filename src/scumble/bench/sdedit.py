@@ -96,9 +96,13 @@ class _Bench:
         return [sample_scene(seed, profile=PROFILES["photo"], split="held_out") for seed in seeds]
 
     @cached_property
+    def renders(self) -> Tensor:
+        """What the strokes are of: (N, 3, H, W) in [0, 1]."""
+        return as_saved(render(self.scenes).pixels)
+
+    @cached_property
     def strokes(self) -> list[Painting]:
-        pictures = from_unit(render(self.scenes).pixels)
-        guides = [to_unit(stroke_painting(picture)) for picture in pictures]
+        guides = [to_unit(stroke_painting(picture)) for picture in from_unit(self.renders)]
         return [painting(g, prompt=caption(s)) for g, s in zip(guides, self.scenes, strict=True)]
 
 
@@ -115,8 +119,10 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
     rows, drawn = yield from _over_t0(bench, fresh)
     scores: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
+        "renders": _row(bench, bench.renders, fresh),
         "strokes": _row(bench, torch.cat([p.guide for p in bench.strokes]), fresh),
         "over t0": rows,
+        "words alone": _row(bench, (yield from _from_words(bench)), fresh),
         "auto": (yield from _searched(bench, drawn)),
         "colour edit": (yield from _edited(bench, "colour", _brushed)),
         "sunglasses": (yield from _edited(bench, "sunglasses", _sketched)),
@@ -132,7 +138,8 @@ def table(scores: dict[str, Any]) -> str:
     """The scores as Markdown."""
     asked = " | ".join(ASKED)
     rows = [f"| t0 | L2 to the strokes | KID | {asked} | clean and right |", "|---|---|---|---|---|---|---|"]
-    for name, row in {"strokes": scores["strokes"], **scores["over t0"]}.items():
+    ends = {name: scores[name] for name in ("renders", "strokes", "words alone")}
+    for name, row in {**ends, **scores["over t0"]}.items():
         shares = " | ".join(percent(row[question]) for question in (*ASKED, "right"))
         rows.append(f"| {name} | {row['l2']:.1f} | {row['kid']:.2f} ± {row['kid spread']:.2f} | {shares} |")
     auto = scores["auto"]
@@ -193,6 +200,19 @@ def _over_t0(bench: _Bench, fresh: Tensor) -> Loop[tuple[dict[str, Any], list[Te
     cells = from_unit(torch.stack(columns, dim=1).flatten(0, 1))
     save_image(grid(cells, columns=len(columns)), bench.out / "sheet.png")
     return rows, drawn
+
+
+def _from_words(bench: _Bench) -> Loop[Tensor]:
+    """(N, 3, H, W) drawn from the scenes' captions and a plain grey sheet at t0 1: what the model reaches by
+    itself.
+    """
+    sheets = [painting(torch.full_like(p.guide, 0.5), prompt=p.prompt) for p in bench.strokes]
+    config = bench.config.replace(t0=1.0)
+
+    def draw(batch: Sequence[int]) -> list[Image.Image]:
+        return _painted(bench, sheets, batch, config)
+
+    return (yield from kept(bench.out / "words alone", len(sheets), draw, "painting from words"))
 
 
 def _row(bench: _Bench, pictures: Tensor, fresh: Tensor) -> dict[str, float]:

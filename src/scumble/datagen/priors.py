@@ -18,10 +18,10 @@ from torch import Tensor
 
 from scumble.core import rng
 from scumble.core.events import Loop, Progress
+from scumble.core.places import cache_folder
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
 from scumble.diffusion.parameterisation import Weighting
 from scumble.diffusion.spacing import levels_for
-from scumble.models import toybox
 from scumble.models.model import Model
 from scumble.sampling.guided import guided
 from scumble.sampling.memory import in_batches
@@ -100,7 +100,7 @@ def class_latents(
     shape = model.latent_shape(*size)
     what = (model.hash, prompt, count, size, seed, repr(options), str(model.dtype))
     digest = sha256("|".join(map(str, what)).encode()).hexdigest()[:24]
-    path = (folder or toybox.cache() / "priors") / f"{digest}.safetensors"
+    path = (folder or cache_folder() / "priors") / f"{digest}.safetensors"
     if path.is_file() and safetensors_header(path).keys() >= {"latents"}:
         return load_file(path)["latents"].to(model.device)
     denoise = guided(model, [prompt], size=size, scale=options.guidance)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing, contextmanager
@@ -34,6 +33,7 @@ from PIL import Image
 
 from scumble.core.errors import InputError, ScumbleError
 from scumble.core.files import explained
+from scumble.core.places import data_folder
 from scumble.history.recipe import Recipe
 
 __all__ = ["LIMIT", "Entry", "Made", "Store", "data_folder", "is_off", "recalled", "remember", "thumbnail"]
@@ -99,19 +99,6 @@ class Entry:
     def is_there(self) -> bool:
         """Whether a file still lies where it was written."""
         return self.place.is_file()
-
-
-def data_folder() -> Path:
-    """Where data of this user lies: `SCUMBLE_DATA`, or `scumble` in the platform's folder for data."""
-    if named := os.environ.get("SCUMBLE_DATA"):
-        return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "scumble"
 
 
 def is_off() -> bool:

@@ -7,7 +7,8 @@ length one at each position. Differences of features are squared and then weight
 The weights are not ours to ship. A person who wants the metric makes a folder of two files: the classifier's
 (torchvision's `alexnet-owt-7be5be79.pth` or `vgg16-397923af.pth`, from download.pytorch.org/models) and the
 heads (`alex.pth` or `vgg.pth`, from lpips/weights/v0.1 of github.com/richzhang/PerceptualSimilarity). Both
-are pickles, so loading them needs to be allowed once; `.safetensors` of the same tensors load as they are.
+are pickles, so loading them needs to be allowed once; `.safetensors` of the same tensors load as they are,
+and where two such files lie in `lpips` in scumble's data folder, `present` finds them.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize
 
 from scumble.core.errors import ModelError
+from scumble.core.places import data_folder
 from scumble.models.components import load_state
 from scumble.models.tensors import read_tensors
 
-__all__ = ["NETWORKS", "Backbone", "Lpips", "load_lpips"]
+__all__ = ["NETWORKS", "Backbone", "Lpips", "load_lpips", "present"]
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """ImageNet's mean and deviation for pixels in [-1, 1], as the heads were learnt with."""
+SMALLEST = 32
+"""Pixels of the shorter side that the classifiers need."""
 HINT = "See `scumble.models.lpips` for the two files and where they come from."
 
 
@@ -130,6 +134,12 @@ def load_lpips(folder: Path | str, *, device: str = "cpu", trust_pickle: bool = 
         network, _named(features, heads, len(network.heads)), "LPIPS", dtype=torch.float32, device=device
     )
     return network.eval()
+
+
+def present(*, device: str = "cpu") -> Lpips | None:
+    """The metric from `lpips` in scumble's data folder; None where a person has put nothing there."""
+    folder = data_folder() / "lpips"
+    return load_lpips(folder, device=device) if folder.is_dir() else None
 
 
 def _named(features: Mapping[str, Tensor], heads: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:

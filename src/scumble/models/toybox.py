@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from scumble.core.errors import InputError, ModelError
 from scumble.core.files import atomic_folder
 from scumble.core.files import sha256 as file_sha256
+from scumble.core.places import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,6 @@ __all__ = [
     "MANIFEST",
     "SCALE",
     "UPSCALING",
-    "cache",
     "clip",
     "dequantised",
     "editing",
@@ -69,19 +68,6 @@ def packed() -> Path:
     return Path(__file__).resolve().parent.parent / "toybox"
 
 
-def cache() -> Path:
-    """Where expanded weights go: `SCUMBLE_CACHE`, or `scumble` in the platform's cache folder."""
-    if named := os.environ.get("SCUMBLE_CACHE"):
-        return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "scumble"
-
-
 def folder(cache_dir: Path | str | None = None, *, source: Path | None = None) -> Path:
     """The toybox as a diffusers folder in float32, made now if this version was not used before.
 
@@ -93,7 +79,7 @@ def folder(cache_dir: Path | str | None = None, *, source: Path | None = None) -
     if not manifest.is_file():
         raise ModelError(f"{source} holds no toybox weights.", "Install the package again.")
     key = sha256(manifest.read_bytes()).hexdigest()[:12]
-    target = Path(cache_dir or cache()) / f"toybox-{key}"
+    target = Path(cache_dir or cache_folder()) / f"toybox-{key}"
     if not target.is_dir():
         try:
             expand(source, target)
