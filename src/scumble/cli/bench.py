@@ -24,15 +24,16 @@ def bench() -> None:
 
 @app.command(name="full-size")
 def full_size(
-    kind: Annotated[str, typer.Argument(help="sd1, sd2 or sdxl.")],
+    kind: Annotated[str, typer.Argument(help="sd1, sd2, sdxl or ip2p.")],
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16.")] = "float32",
     guidance: Annotated[float, typer.Option(help="1 draws without guidance, in half the time.")] = 7.5,
     work: Annotated[
         Path | None, typer.Option(help="Folder for the model's files.  [a temporary one]")
     ] = None,
+    photo: Annotated[Path | None, typer.Option(help="Picture to edit.  [a render]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make, load, draw with and convert a full-size model of random weights."""
+    """Make, load, draw and edit with and convert a full-size model of random weights."""
     from scumble.bench import full_size as bench
     from scumble.core.errors import InputError
 
@@ -41,7 +42,7 @@ def full_size(
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work) as folder:
-        phases = follow(bench.full_size(kind, Path(folder), dtype=dtype, guidance=guidance))
+        phases = follow(bench.full_size(kind, Path(folder), dtype=dtype, guidance=guidance, photo=photo))
     give({"phases": [asdict(p) for p in phases]}, as_json=as_json, text=bench.table(phases))
 
 
