@@ -100,7 +100,7 @@ class _Judging:
 
     def __init__(self, judge: Judge, run: Run) -> None:
         self.run, self.forward = run, run.compiled(judge)
-        self.pixels = pictures.load(run)
+        self.pixels = pictures.load(run, varied=True)
         self.classes = {
             name: value.to(run.device)
             for name, value in classes(pictures.scenes(run, range(len(self.pixels)))).items()

@@ -54,7 +54,7 @@ class Captions:
 def stage(run: Run) -> None:
     """Render the shards that are missing; on a CPU in as many processes as the run has threads."""
     end = time.monotonic() + 60.0 * run.minutes
-    missing = [f for f in range(0, run.scale.pictures, run.scale.shard) if not _shard(run.out, f).exists()]
+    missing = [f for f in range(0, _all(run), run.scale.shard) if not _shard(run.out, f).exists()]
     if run.device != "cpu" or run.threads == 1:
         for first in missing:
             _render_shard(run, end, first)
@@ -70,15 +70,21 @@ def _render_shard(run: Run, end: float, first: int) -> None:
         return
     if run.device == "cpu":
         torch.set_num_threads(1)  # ray marching is many small steps, in which threads would mostly wait
-    seeds = range(first, min(first + run.scale.shard, run.scale.pictures))
+    seeds = range(first, min(first + run.scale.shard, _all(run)))
     with atomic_path(_shard(run.out, first)) as temporary:
         save_file({"pixels": drawn(scenes(run, seeds), run.device).cpu()}, temporary)
     cost = 1000.0 * (time.monotonic() - start) / len(seeds)
-    print(f"render {seeds.stop}/{run.scale.pictures}  {cost:.1f} ms a picture", flush=True)
+    print(f"render {seeds.stop}/{_all(run)}  {cost:.1f} ms a picture", flush=True)
+
+
+def _all(run: Run) -> int:
+    return run.scale.pictures + run.scale.varied
 
 
 def scenes(run: Run, seeds: Iterable[int]) -> list[Scene]:
-    return [sample_scene(seed, profile=PROFILES[run.scale.profile]) for seed in seeds]
+    """What the pictures of these numbers show; the last `varied` ones come from the whole world."""
+    usual, whole = PROFILES[run.scale.profile], PROFILES["full"]
+    return [sample_scene(seed, profile=usual if seed < run.scale.pictures else whole) for seed in seeds]
 
 
 def held_out(run: Run, count: int, first: int = VALIDATION_SEED) -> list[Scene]:
@@ -97,11 +103,11 @@ def drawn(scenes: Sequence[Scene], device: str) -> Tensor:
     return torch.cat(parts)
 
 
-def load(run: Run) -> Tensor:
+def load(run: Run, *, varied: bool = False) -> Tensor:
     """All pictures up to the first shard not yet rendered, at most as many as the run asks for: (N, 3,
-    SIZE, SIZE) uint8.
+    SIZE, SIZE) uint8. Those of the whole world too where `varied` says so.
     """
-    wanted = run.pictures or run.scale.pictures
+    wanted = run.pictures or (_all(run) if varied else run.scale.pictures)
     paths = [_shard(run.out, first) for first in range(0, wanted, run.scale.shard)]
     found = list(takewhile(Path.exists, paths))
     if not found:

@@ -81,6 +81,8 @@ class Scale:
     profile: str
     """Which scenes: a name in `scumble.world.sampling.PROFILES`."""
     pictures: int
+    varied: int = 0
+    """Pictures beyond these, of the profile `full`: for the judge, which has to know the whole world."""
     shard: int = 256
     """Pictures rendered and written at a time."""
     triples: int
@@ -127,6 +129,7 @@ TINY = Scale(
     name="tiny",
     profile="full",
     pictures=16,
+    varied=8,
     triples=4,
     held_out=4,
     shard=8,
@@ -152,6 +155,7 @@ CPU = Scale(
     name="cpu",
     profile="core",
     pictures=24_576,
+    varied=8192,
     triples=1024,
     held_out=96,
     shard=128,
@@ -168,7 +172,7 @@ CPU = Scale(
     fit_features=Fit(steps=500, batch=32, lr=1e-3, ema=0.99),
     fit_autoencoder=Fit(steps=6000, batch=8, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4),
     fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4, muon=True),
-    fit_judge=Fit(steps=3600, batch=32, lr=2e-3, ema=0.99, warmup=50, cooldown=0.4),
+    fit_judge=Fit(steps=6000, batch=32, lr=1e-3, ema=0.99, warmup=50, cooldown=0.4, muon=True),
     fit_upscaler=Fit(steps=2000, batch=16, lr=5e-4),
     edits=24_576,
     fit_instruct=Fit(steps=5000, batch=32, lr=7e-4, warmup=100, cooldown=0.4),
