@@ -26,8 +26,10 @@ STAGES = (
     "edits", "instruct", "pack", "evaluate",
 )  # fmt: skip
 """In the order in which each finds what it needs."""
-LANDED = "landed"
-"""Not one of them: it puts the parts that ship into a new DIR, to go on from there."""
+EXTRA = ("landed", "decoder")
+"""Not among them: the first puts the parts that ship into a new DIR, to go on from there; the second trains
+the autoencoder's decoder further, at any time after `latents`.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="recipes.toybox.run", description="Train the toybox, stage by stage."
     )
-    parser.add_argument("--stage", choices=[*STAGES, LANDED, "all"], required=True)
+    parser.add_argument("--stage", choices=[*STAGES, *EXTRA, "all"], required=True)
     parser.add_argument("--scale", choices=list(SCALES), default="cpu")
     parser.add_argument("--out", type=Path, default=Path("out/toybox"))
     parser.add_argument(

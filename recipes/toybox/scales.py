@@ -120,6 +120,7 @@ class Scale:
     fit_denoiser: Fit
     fit_judge: Fit
     fit_upscaler: Fit
+    fit_decoder: Fit = Fit(steps=8000, batch=4, lr=5e-4, ema=0.998, warmup=50, cooldown=0.4, muon=True)
     edits: int = 0
     """Edits in words with their pictures; at most as many as pictures."""
     fit_instruct: Fit = Fit(steps=4000, batch=32, lr=5e-4)
@@ -148,6 +149,7 @@ TINY = Scale(
     fit_denoiser=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
     fit_judge=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
     fit_upscaler=Fit(steps=4, batch=2, lr=1e-3, warmup=2),
+    fit_decoder=Fit(steps=4, batch=2, lr=1e-3, warmup=2),
     edits=12,
     fit_instruct=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
 )

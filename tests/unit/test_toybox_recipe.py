@@ -110,6 +110,19 @@ def test_toybox_instruct_is_a_model(expanded: Path, monkeypatch: pytest.MonkeyPa
         load("toybox-instruct")
 
 
+def test_the_decoder_alone_is_trained_further(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    for part in ("vae", "pictures"):
+        shutil.copytree(trained / part, out / part)
+    shutil.copy(trained / "latents.safetensors", out)
+    assert run.main(["--stage", "decoder", "--scale", "tiny", "--out", str(out), "--threads", "1"]) == 0
+    weights = "vae/diffusion_pytorch_model.safetensors"
+    before, after = load_file(trained / weights), load_file(out / weights)
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {name for name in before if name.startswith(("decoder.", "post_quant_conv."))}
+    assert json.loads((out / "facts" / "decoder.json").read_text())["samples"] == 8
+
+
 def test_edits_start_from_the_denoiser_that_sees_no_picture(trained: Path) -> None:
     tiny = Run(out=trained, scale=SCALES["tiny"])
     wide, plain = instruct.widened(tiny), load_file(trained / "unet" / "diffusion_pytorch_model.safetensors")
