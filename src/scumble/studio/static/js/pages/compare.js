@@ -49,9 +49,9 @@ function view(one, other) {
 /** The settings in which the two differ. */
 async function table(...ids) {
   const place = document.querySelector('#differences');
-  const recipes = await Promise.all(ids.map((id) => get(`/api/images/${id}/recipe`).catch(() => null)));
+  const entries = await Promise.all(ids.map((id) => get(`/api/history/${id}`).catch(() => null)));
   if (ids.some((id, at) => id !== pair[at])) return;
-  const [one, other] = recipes.map((recipe) => recipe?.settings ?? {});
+  const [one, other] = entries.map((entry) => entry?.recipe?.settings ?? entry?.settings ?? {});
   const say = (value) => (value === undefined ? '–' : typeof value === 'object' ? JSON.stringify(value) : String(value));
   const names = [...new Set([...Object.keys(one), ...Object.keys(other)])].filter((name) => say(one[name]) !== say(other[name]));
   place.replaceChildren(...(names.length ? [el('table', {}, el('caption', {}, 'Where their settings differ'), el('tbody', {}, names.map((name) => el('tr', {}, el('th', { scope: 'row' }, name.replaceAll('_', ' ')), el('td', {}, say(one[name])), el('td', {}, say(other[name]))))))] : []));

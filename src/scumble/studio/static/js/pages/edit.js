@@ -8,7 +8,7 @@ const about = shell('edit');
 const GO = { 'edit-instruct': 'Edit', 'edit-text2live': 'Learn the layer', strokes: 'Make strokes', composite: 'Paste', upscale: 'Upscale' };
 const EMPTY = {
   'edit-instruct': 'Choose a picture and say what to do to it: “make it night”.',
-  'edit-text2live': 'Choose a picture or a clip and say what it should show. A layer of colour and opacity is learnt for it; the rest stays.',
+  'edit-text2live': 'Choose a picture and say what it should show. A layer of colour and opacity is learnt for it; the rest stays.',
 };
 
 const bench = new Workbench({

@@ -27,16 +27,16 @@ async function load() {
 }
 
 function tile(item) {
-  const { id, verb, prompt, created, image, parents, children } = item;
+  const { id, verb, prompt, name, created, image, parents, children } = item;
   const family = [parents?.length ? 'from another' : '', children ? `${children} from it` : ''].filter(Boolean).join(' · ');
   return el('button.entry', { type: 'button', 'data-id': id, onclick: () => open(id) },
     image ? el('img', { src: thumbUrl(image), alt: '', loading: 'lazy' }) : icon('learn'),
-    el('span.words', {}, prompt || title(verb)),
+    el('span.words', {}, prompt || name || title(verb)),
     el('small', {}, [title(verb), when(created), family].filter(Boolean).join(' · ')),
   );
 }
 
-const NAMES = { generate: 'drawn', 'edit-instruct': 'instructed', 'edit-sdedit': 'painted', 'edit-text2live': 'layered', strokes: 'strokes', composite: 'pasted', upscale: 'upscaled' };
+const NAMES = { '': 'brought',  generate: 'drawn', 'edit-instruct': 'instructed', 'edit-sdedit': 'painted', 'edit-text2live': 'layered', strokes: 'strokes', composite: 'pasted', upscale: 'upscaled' };
 const title = (verb = '') => NAMES[verb] ?? verb.replace(/^learn-/, 'learnt, ').replaceAll('-', ' ');
 
 function when(created) {
@@ -98,8 +98,10 @@ function relative(one) {
   return button;
 }
 
+const IDS = ['image', 'guide', 'original', 'mask', 'patch'];
+
 function settingsTable(settings) {
-  const shown = Object.entries(settings).filter(([, value]) => value !== null && value !== '' && typeof value !== 'object');
+  const shown = Object.entries(settings).filter(([name, value]) => !IDS.includes(name) && value !== null && value !== '' && typeof value !== 'object');
   return el('details.fold', { open: shown.length < 9 }, el('summary', {}, 'Settings'), el('dl.facts-list', {}, shown.flatMap(([name, value]) => [el('dt', {}, name.replaceAll('_', ' ')), el('dd', {}, String(value))])));
 }
 

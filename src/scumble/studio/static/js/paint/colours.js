@@ -3,11 +3,7 @@
 /** The veil over what may change: red, green, blue, and opacity where the mask is white. */
 export const VEIL = [255, 62, 120, 128];
 
-export const PALETTE = [
-  '#16161a', '#6e6e76', '#c9c7c2', '#ffffff',
-  '#7a4a2b', '#d33f3f', '#f08a24', '#f5cf3d',
-  '#4f9d4a', '#2f7fd1', '#6a4fc4', '#f2b8c6',
-];
+export const PALETTE = ['#16161a', '#8a8a92', '#ffffff', '#7a4a2b', '#d33f3f', '#f08a24', '#f5cf3d', '#4f9d4a', '#2f7fd1', '#6a4fc4'];
 
 export const fromHex = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 export const toHex = (rgb) => `#${rgb.map((value) => value.toString(16).padStart(2, '0')).join('')}`;

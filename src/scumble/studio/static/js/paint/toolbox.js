@@ -74,7 +74,7 @@ export class Toolbox {
 
   /** Offer the colours that a picture is made of. */
   fromPicture(bytes) {
-    this.found.replaceChildren(...prominent(bytes, 6).map((rgb) => this.#swatch(toHex(rgb), 'of the picture')));
+    this.found.replaceChildren(...prominent(bytes, 4).map((rgb) => this.#swatch(toHex(rgb), 'of the picture')));
     this.refresh();
   }
 
@@ -103,7 +103,7 @@ export class Toolbox {
     this.layers = el('div.segments', { role: 'group', 'aria-label': 'Layer' }, layer('paint', 'brush', 'Paint'), layer('mask', 'mask', 'Mask'));
     this.sizeRange = el('input', { type: 'range', min: 1, max: 20, step: 0.05, 'aria-label': 'Brush size', oninput: () => this.size(this.sizeRange.value ** 2) });
     this.sizeNumber = el('input', { type: 'number', min: 1, max: 400, 'aria-label': 'Brush size in pixels', onchange: () => this.size(Number(this.sizeNumber.value) || 1) });
-    this.sizing = el('div.sizing', {}, this.sizeRange, this.sizeNumber, el('span.unit', {}, 'px'));
+    this.sizing = el('div.sizing', {}, this.sizeRange, this.sizeNumber);
     const reach = el('input', { type: 'range', min: 0, max: 128, value: kit.tolerance, oninput: () => (kit.tolerance = Number(reach.value)) });
     this.tolerance = el('label.sizing', {}, el('span', {}, 'Likeness'), reach);
     this.picker = el('input.wheel', { type: 'color', 'aria-label': 'Another colour', title: 'Another colour', oninput: () => this.colour(fromHex(this.picker.value)) });

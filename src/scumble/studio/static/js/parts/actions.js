@@ -1,6 +1,6 @@
 /** What can be done with a result: keep it, use its settings, send it on. */
 
-import { downloadUrl, post } from './api.js';
+import { downloadUrl, get, post } from './api.js';
 import { keep, kept } from './draft.js';
 import { el, icon } from './dom.js';
 import { say } from './shell.js';
@@ -68,7 +68,13 @@ export function sendTo(id) {
 
 /** The row of buttons below a result; `reuse(settings)` where the form of the same verb stands on this page. */
 export function actions(job, result, reuse = null) {
-  const again = () => (reuse ? reuse(job.settings) : useSettings(job.verb, job.settings));
+  const again = async () => {
+    const { verb, settings } = job.verb === 'redo' ? await get(`/api/history/${result.id}`) : job;
+    const own = /^seed (\d+)$/.exec(result.label ?? '');
+    const wanted = own && Number(own[1]) !== settings.seed ? { ...settings, seed: Number(own[1]), count: 1 } : settings;
+    if (reuse) reuse(wanted);
+    else useSettings(verb, wanted);
+  };
   const row = [];
   if (result.kind === 'weights') {
     const next = { weights: [{ id: result.id, scale: 1 }], prompt: job.settings?.word ? `a photo of a ${job.settings.word} ${job.settings.noun ?? ''}`.trim() : '' };

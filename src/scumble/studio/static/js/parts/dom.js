@@ -38,7 +38,7 @@ const SHAPES = {
   eye: 'M2 12s3.5-7 10-7 10 7 10 7-3.5 7-10 7S2 12 2 12Zm10 3a3 3 0 1 0 0-6 3 3 0 0 0 0 6Z',
   upload: 'M12 16V4M7 9l5-5 5 5M4 20h16',
   download: 'M12 4v12M7 11l5 5 5-5M4 20h16',
-  die: 'M5 3h14a2 2 0 0 1 2 2v14a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2ZM8 8h.01M16 8h.01M12 12h.01M8 16h.01M16 16h.01',
+  die: 'M5 3h14a2 2 0 0 1 2 2v14a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2ZM7.3 8a.7.7 0 1 0 1.4 0a.7.7 0 1 0-1.4 0M15.3 8a.7.7 0 1 0 1.4 0a.7.7 0 1 0-1.4 0M11.3 12a.7.7 0 1 0 1.4 0a.7.7 0 1 0-1.4 0M7.3 16a.7.7 0 1 0 1.4 0a.7.7 0 1 0-1.4 0M15.3 16a.7.7 0 1 0 1.4 0a.7.7 0 1 0-1.4 0',
   trash: 'M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5',
   sun: 'M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8ZM12 2v2M12 20v2M4.2 4.2l1.4 1.4M18.4 18.4l1.4 1.4M2 12h2M20 12h2M4.2 19.8l1.4-1.4M18.4 5.6l1.4-1.4',
   moon: 'M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5Z',
@@ -66,6 +66,11 @@ export function icon(shape) {
   path.setAttribute('d', SHAPES[shape]);
   svg.append(path);
   return svg;
+}
+
+/** Text with `names` in backticks set as code. */
+export function prose(text) {
+  return text.split('`').map((part, i) => (i % 2 ? el('code', {}, part) : part));
 }
 
 let last = 0;

@@ -55,7 +55,7 @@ function withSlider(spec, inner, node, changed) {
     follow();
   };
   follow();
-  return { ...inner, node: el('div.slide', {}, range, node), set };
+  return { ...inner, node: el('div.slide', {}, node, range), set };
 }
 
 /** Two numbers, such as a place. */
@@ -85,7 +85,7 @@ function bool(spec, { id, changed }) {
 
 /** A seed: empty draws a new one each time; the die puts one in, to keep. */
 function seed(spec, { id, changed }) {
-  const node = el('input', { id, type: 'number', min: 0, step: 1, inputMode: 'numeric', placeholder: 'new each time' });
+  const node = el('input', { id, type: 'number', min: 0, step: 1, inputMode: 'numeric', placeholder: 'random' });
   const put = (value) => {
     node.value = value;
     node.dispatchEvent(new Event('input', { bubbles: true }));
@@ -118,8 +118,11 @@ function weights(spec, { changed }) {
     const say = [method, (learnt ?? []).join(' ')].filter(Boolean).join(' · ');
     return el('div.weight', {}, el('label', {}, box, el('span', {}, el('strong', {}, name), el('small', {}, say))), scale);
   };
-  const draw = () => node.replaceChildren(...(known.length ? known.map(line) : [el('p.help', {}, 'Nothing learnt yet. ', el('a', { href: '/learn' }, 'Learn a subject'))]));
-  draw();
+  const draw = () => {
+    node.replaceChildren(...known.map(line));
+    node.closest('.row')?.toggleAttribute('hidden', !known.length);
+  };
+  queueMicrotask(draw); // once the row is there
   get('/api/weights').then((list) => {
     known = list;
     chosen = new Map([...chosen].filter(([id]) => known.some((one) => one.id === id)));
@@ -133,7 +136,7 @@ function weights(spec, { changed }) {
     node,
     get: () => (chosen.size ? [...chosen].map(([id, scale]) => ({ id, scale })) : null),
     set,
-    focus: () => node.querySelector('input, a')?.focus(),
+    focus: () => node.querySelector('input')?.focus(),
   };
 }
 

@@ -1,16 +1,20 @@
 /** Forms from what the server says of a verb: one field a setting, the rarer ones folded away. */
 
-import { el, unique } from './dom.js';
+import { el, prose, unique } from './dom.js';
 import { FIELDS } from './fields.js';
+
+/** Settings whose defaults serve nearly everybody: folded away too. */
+const RARE = ['negative', 'width', 'height', 'guidance', 'steps', 'screen', 'text_scale'];
 
 /**
  * Build the form of `verb`. `leave` names settings that the page fills in itself. The form has `values()` (those that differ from
  * their defaults), `set(values)`, `check()` (true, or it points at the first field that is wrong), `fault(refusal)` and fires `change` when anything does.
  */
-export function buildForm(verb, { leave = [], before = [] } = {}) {
+export function buildForm(verb, { leave = [], fold: rare = RARE, before = [] } = {}) {
   const rows = new Map();
   const changed = () => form.dispatchEvent(new CustomEvent('edited'));
-  const shown = verb.fields.filter(({ name }) => !leave.includes(name));
+  const fields = verb.fields.filter(({ name }) => !leave.includes(name));
+  const shown = fields.map((spec) => (rare.includes(spec.name) && !spec.required ? { ...spec, advanced: true } : spec));
   for (const spec of shown) rows.set(spec.name, row(spec, changed));
   const plain = shown.filter((spec) => !spec.advanced).map((spec) => rows.get(spec.name).node);
   const folded = shown.filter((spec) => spec.advanced).map((spec) => rows.get(spec.name).node);
@@ -60,12 +64,12 @@ function row(spec, changed) {
   const id = unique('field');
   const make = FIELDS[spec.type] ?? FIELDS.text;
   const field = make(spec, { id, changed });
-  const help = el('p.help', { id: `${id}-help` }, spec.help ?? '');
+  const help = el('p.help', { id: `${id}-help` }, prose(spec.help ?? ''));
   const fault = el('p.fault', { id: `${id}-fault`, role: 'alert', hidden: true });
   const control = field.node.matches('input, select, textarea') ? field.node : field.node.querySelector('input, select, textarea, button');
   control?.setAttribute('aria-describedby', `${id}-help ${id}-fault`);
   const label = el('label', { htmlFor: id }, spec.label, spec.unit ? el('span.unit', {}, ` ${spec.unit}`) : null);
-  const node = el(`div.row.${spec.type}`, { 'data-field': spec.name }, label, field.node, spec.help ? help : null, fault);
+  const node = el(`div.row.${spec.type}${spec.required ? '' : '.optional'}`, { 'data-field': spec.name }, label, field.node, spec.help ? help : null, fault);
   const tell = (text) => {
     fault.textContent = text;
     fault.hidden = !text;

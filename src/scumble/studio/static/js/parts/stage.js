@@ -73,11 +73,19 @@ function refresh({ view, bar, text, stop }, job) {
 }
 
 function caption(job, result) {
-  const { prompt, instruction, instructions, seed } = job.settings ?? {};
-  const words = prompt || instruction || [instructions ?? []].flat().join(', ');
-  const facts = [result.label && result.label !== words ? result.label : '', seed === undefined || seed === null ? '' : `seed ${seed}`, result.width ? `${result.width} × ${result.height}` : '', duration(job.seconds)];
+  const { prompt, instructions } = job.settings ?? {};
+  const words = prompt || [instructions ?? []].flat().join(', ');
+  const seed = seedOf(job, result);
+  const label = result.label && !/^seed \d+$/.test(result.label) ? result.label : '';
+  const facts = [label, seed === null ? '' : `seed ${seed}`, result.width ? `${result.width} × ${result.height}` : '', duration(job.seconds)];
   const note = job.state === 'cancelled' ? 'Cancelled: the last good state.' : job.note;
-  return el('div.caption', {}, words ? el('p.words', {}, [words].flat().join(', ')) : null, el('p.facts', {}, facts.filter(Boolean).join(' · ')), note ? el('p.facts', {}, note) : null);
+  return el('div.caption', {}, words ? el('p.words', {}, words) : null, el('p.facts', {}, facts.filter(Boolean).join(' · ')), note ? el('p.facts', {}, note) : null);
+}
+
+/** The seed of one result: each of several has its own, which its label says. */
+export function seedOf(job, result) {
+  const own = /^seed (\d+)$/.exec(result.label ?? '');
+  return own ? Number(own[1]) : job.settings?.seed ?? null;
 }
 
 function weightsCard(job, result, reuse) {
