@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .PHONY: help demo test check check-scale fix docs toybox clean
 
@@ -12,7 +13,8 @@ demo: $(VENV)/.installed   ## install, then paint with the toybox; the page is o
 	$(BIN)/scumble demo -o out/demo
 
 test: $(VENV)/.developer   ## install, then run the whole test suite
-	$(BIN)/python -m pytest -n auto
+	$(if $(CHROMIUM),,@echo "No chromium is here, so the browser tests are left out.")
+	$(BIN)/python -m pytest -n auto $(if $(CHROMIUM),,-m "not browser")
 
 check: $(VENV)/.developer  ## style, types, layers, documentation
 	$(BIN)/ruff check .

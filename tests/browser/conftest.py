@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from scumble.studio.app import create_app
 from scumble.studio.serve import address, listen
@@ -74,8 +74,8 @@ def browser() -> Iterator[Browser]:
 
 
 class Watched:
-    """What must not happen on a page: complaints of the console (a broken content policy is one), errors, calls
-    to other places."""
+    """What must not happen on a page: complaints of the console (a broken content policy is one), errors,
+    calls to other places."""
 
     def __init__(self, home: str) -> None:
         self.home, self.complaints = home, list[str]()
@@ -86,6 +86,10 @@ class Watched:
         )
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self._check(request.url))
+
+    def _hear(self, said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            self.complaints.append(said.text)
 
     def _check(self, url: str) -> None:
         if not url.startswith((self.home + "/", "data:", "blob:")):

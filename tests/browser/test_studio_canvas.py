@@ -20,7 +20,7 @@ RED = (211, 63, 63)
 
 
 def disc(size: int, at: tuple[int, int], shape: tuple[int, int] = SIZE) -> np.ndarray:
-    """Where a round brush `size` pixels across touches: centres within its circle. Odd sizes stand on a pixel."""
+    """Where a round brush `size` pixels across touches: centres in its circle; odd ones stand on a pixel."""
     x, y = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]))
     half = 0 if size % 2 else 1
     return (2 * (x - at[0]) + half) ** 2 + (2 * (y - at[1]) + half) ** 2 <= size**2
@@ -228,7 +228,7 @@ def test_png_is_read_and_written_exactly(page: Page, mode: str) -> None:
 
 
 def test_undo_keeps_little_of_large_pictures(page: Page) -> None:
-    """A hundred strokes over 2048 x 2048 pixels, each with its own way back, in less than a bitmap's memory."""
+    """A hundred strokes over 2048 x 2048 pixels, each with a way back of its own, in less than one bitmap."""
     page.goto("/login")
     run = """async () => {
         const { Drawing, packed } = await import('/static/js/paint/drawing.js');

@@ -218,8 +218,10 @@ def test_every_page_fits_a_phone(page: Page, name: str) -> None:
     page.wait_for_load_state("networkidle")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     nameless = page.evaluate(
-        """[...document.querySelectorAll('button, a, input, select, textarea')].filter((node) => node.checkVisibility()
-           && !node.labels?.length && !node.getAttribute('aria-label') && !node.textContent.trim()
-           && node.getAttribute('aria-hidden') !== 'true').map((node) => node.outerHTML)"""
+        """[...document.querySelectorAll('button, a, input, select, textarea')]
+           .filter((node) => node.checkVisibility() && node.getAttribute('aria-hidden') !== 'true')
+           .filter((node) => !node.labels?.length && !node.getAttribute('aria-label'))
+           .filter((node) => !node.textContent.trim())
+           .map((node) => node.outerHTML)"""
     )
     assert nameless == []

@@ -63,8 +63,11 @@ def test_text_can_be_read(theme: int) -> None:
     for ground in ("ground", "raised", "sunk", "stage"):
         assert contrast(colours["ink"], colours[ground]) >= 7
         assert contrast(colours["faint"], colours[ground]) >= 4.5
-    for text, ground in (("accent", "raised"), ("accent", "ground"), ("bad", "raised"), ("bad", "bad-soft"),
-                         ("on-accent", "accent"), ("ink", "accent-soft"), ("accent", "accent-soft")):  # fmt: skip
+    pairs = (
+        ("accent", "raised"), ("accent", "ground"), ("bad", "raised"), ("bad", "bad-soft"),
+        ("on-accent", "accent"), ("ink", "accent-soft"), ("accent", "accent-soft"),
+    )  # fmt: skip
+    for text, ground in pairs:
         assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
     assert contrast(colours["line-strong"], colours["raised"]) >= 3  # the edges of controls
     assert contrast(colours["accent"], colours["stage"]) >= 3  # the ring of the focus
