@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 from secrets import randbelow
 from typing import TYPE_CHECKING, Any
@@ -190,7 +191,18 @@ def loop_of(studio: Studio, job: Job) -> Loop[Done]:
     if job.verb == "redo":
         return redo_loop(studio, job)
     verb = VERBS[job.verb]
-    return verb.run(_task(studio, job.session, verb, job.settings, job.id))
+    name = job.id if not verb.method else _learning_name(studio, job)
+    return verb.run(_task(studio, job.session, verb, job.settings, name))
+
+
+def _learning_name(studio: Studio, job: Job) -> str:
+    """Of the folder that a job learns in: the same for the same request, so that it goes on where a cancelled
+    one stopped; a new one where that one is finished."""
+    asked = json.dumps([job.verb, job.settings], sort_keys=True)
+    name = sha256(asked.encode()).hexdigest()[:32]
+    studio.files.sweep(job.session, keep=name)
+    folder = studio.files.job_folder(job.session, name)
+    return job.id if any(folder.glob("*.safetensors")) else name
 
 
 @router.get("/jobs")

@@ -7,7 +7,6 @@ sentence; tracebacks go to the log alone.
 
 from __future__ import annotations
 
-import logging
 import mimetypes
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -32,8 +31,6 @@ from scumble.studio.settings import Settings
 from scumble.studio.work import Done
 
 __all__ = ["PAGES", "Studio", "create_app"]
-
-log = logging.getLogger("scumble.studio")
 
 PAGES = ("learn", "generate", "edit", "paint", "compare", "history", "login")
 STATIC = Path(__file__).resolve().parent / "static"
@@ -84,7 +81,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(ScumbleError, _explained)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unforeseen)
     app.add_middleware(Guard, settings=settings, sessions=sessions)
     return app
 
@@ -123,8 +119,3 @@ async def _http(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     sentence = {404: "There is no such page.", 405: "This is not done here."}.get(problem.status_code)
     return answer(Refused(problem.status_code, sentence or "The request cannot be answered."))
-
-
-async def _unforeseen(_: Request, problem: Exception) -> Response:
-    log.error("A request failed.", exc_info=problem)
-    return answer(Refused(500, "Something went wrong that nobody foresaw.", "The studio's log says what."))

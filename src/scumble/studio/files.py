@@ -40,6 +40,8 @@ __all__ = ["ID", "IMAGE", "WEIGHTS", "Files", "Stored"]
 
 ID = re.compile("[0-9a-f]{32}")
 IMAGE, WEIGHTS = "image", "weights"
+UNFINISHED = 2
+"""Cancelled learnings of a session that can be gone on with, at most."""
 SIDE = 256
 """Longest side of a thumbnail, in pixels."""
 PICTURES = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (8, b"WEBP"))
@@ -213,6 +215,13 @@ class Files:
     def job_folder(self, session: str, job: str) -> Path:
         """Where a job writes."""
         return self.folder / session / job
+
+    def sweep(self, session: str, keep: str) -> None:
+        """Remove what cancelled learning left to go on from, but for the newest and the folder `keep`."""
+        runs = sorted((self.folder / session).glob("*/*.run"), key=lambda run: run.stat().st_mtime)
+        for run in runs[:-UNFINISHED]:
+            if run.parent.name != keep:
+                shutil.rmtree(run, ignore_errors=True)
 
     def _keep(self, session: str, new: _New, job: str | None = None, parents: Sequence[str] = ()) -> Stored:
         main = new.recipe is not None and new.recipe.output is None

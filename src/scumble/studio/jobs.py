@@ -39,6 +39,13 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "faile
 ENDED = (DONE, FAILED, CANCELLED)
 MODELS = 3
 """Models that are kept loaded, at most: one that draws, one that edits, one CLIP."""
+REMEMBERED = 200
+"""Ended jobs of a session that are listed though nothing came of them, at most."""
+FORGET = (
+    "DELETE FROM job WHERE session = ? AND state IN ('done', 'failed', 'cancelled') AND number < ("
+    "SELECT number FROM job WHERE session = ? ORDER BY number DESC LIMIT 1 OFFSET ?) "
+    "AND id NOT IN (SELECT job FROM file WHERE job IS NOT NULL)"
+)
 PREVIEW = 128
 """Longest side of a preview, in pixels."""
 STOPPED = InputError("The studio was stopped while this ran.", "Start it again: its settings are kept.")
@@ -150,6 +157,7 @@ class Jobs:
             self._live[job.id] = job
             self._queue.append(job)
             self._changed.notify_all()
+        self._database.write(FORGET, session, session, REMEMBERED)
         return job
 
     def get(self, session: str, name: str) -> Job:
@@ -167,8 +175,9 @@ class Jobs:
     def newest(self, session: str, limit: int = 50) -> list[Job]:
         """Jobs of a session, newest first."""
         query = f"SELECT {COLUMNS} FROM job WHERE session = ? ORDER BY number DESC LIMIT ?"
+        live = dict(self._live)  # before the rows: what ends in between has its end in it
         stored = [_job(row) for row in self._database.rows(query, session, limit)]
-        return [self._live.get(job.id, job) for job in stored]
+        return [live.get(job.id, job) for job in stored]
 
     def cancel(self, job: Job) -> None:
         """Take a job out of the queue, or stop it after its present step. Raises Refused if it has ended."""
@@ -279,12 +288,12 @@ class Jobs:
             job.note = ""
         job.state = state
         job.version += 1
-        self._live.pop(job.id, None)
         self._database.write(
             "UPDATE job SET state = ?, seconds = ?, step = ?, steps = ?, note = ?, error = ?, remedy = ? "
             "WHERE id = ?",
             job.state, job.seconds, job.step, job.steps, job.note, job.error, job.remedy, job.id,
         )  # fmt: skip
+        self._live.pop(job.id, None)  # only now: whoever finds it no more here finds it there
 
     def _recover(self) -> None:
         """Queue what waited when the studio last ended; what ran then has failed, as it may be what ended

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 import socket
 from http.cookies import CookieError, SimpleCookie
@@ -24,6 +25,9 @@ from scumble.studio.settings import LOOPBACK, Settings
 
 __all__ = ["HEADERS", "Guard", "cookie_header", "session_of"]
 
+log = logging.getLogger("scumble.studio")
+
+UNFORESEEN = Refused(500, "Something went wrong that nobody foresaw.", "The studio's log says what it was.")
 METHODS = ("GET", "POST", "DELETE")
 OPEN = ("/api/login",)
 """What may be asked for without the password."""
@@ -74,7 +78,12 @@ class Guard:
         except Refused as refused:
             await answer(refused)(scope, receive, outgoing)
             return
-        await self._app(scope, receive, outgoing)
+        try:
+            await self._app(scope, receive, outgoing)
+        except Exception as problem:
+            log.error("A request failed: %s %s", scope["method"], scope["path"], exc_info=problem)
+            if not outgoing.begun:
+                await answer(UNFORESEEN)(scope, receive, outgoing)
 
     # Where a request comes from
 
@@ -154,12 +163,15 @@ class _Outgoing:
     def __init__(self, send: Send, *, private: bool) -> None:
         self._send, self._private = send, private
         self._cookie: str | None = None
+        self.begun = False
+        """Whether an answer is on its way, so that no other can be given."""
 
     def set_cookie(self, value: str) -> None:
         self._cookie = value
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun = True
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
