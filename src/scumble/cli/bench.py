@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scumble.cli.bench_claims import claims
 from scumble.cli.console import follow, give
 from scumble.cli.options import Guidance, Json, Model, Output, TrustPickle
 
@@ -20,6 +21,9 @@ app = typer.Typer(name="bench", help="The measured tables.", no_args_is_help=Tru
 @app.callback()
 def bench() -> None:
     """The measured tables."""
+
+
+app.command()(claims)
 
 
 @app.command(name="full-size")

@@ -1,0 +1,258 @@
+"""Experiments on Textual Inversion and DreamBooth."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from scumble.bench.claims.lab import WORD, Lab
+from scumble.bench.common import judged
+from scumble.core.events import Loop
+from scumble.metrics.prior import diversity, prior_preservation
+from scumble.metrics.similarity import paired_similarity
+from scumble.world.sampling import PROFILES, sample_scene
+from scumble.world.scene import COLOURS, KINDS, Scene, Thing
+from scumble.world.splits import EVALUATION_SEEDS
+from scumble.world.subjects import Subject, SubjectPrompt
+
+__all__ = ["EXPERIMENTS", "Experiment", "Found", "learnt_figures"]
+
+Found = dict[str, float]
+"""`figure`, which decides, and whatever else is worth keeping."""
+Experiment = Callable[[Lab], Loop[Found]]
+STYLE, STYLE_WORD, FAIR_WORD = "watercolour", "<style>", "<fair>"
+STYLED, SNOWMEN = 5, 6
+"""Pictures that a style, and that an even set, is learnt from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Means over subjects."""
+
+    fidelity: float
+    obeyed: float
+    """Prompt fidelity, over that of the plain noun."""
+    by_kind: dict[str, float]
+    """The same for each kind of prompt."""
+
+
+def learnt_figures(
+    lab: Lab, name: str, weights: Callable[[Subject], Loop[Path]] | None, *, noun: str = ""
+) -> Loop[Figures]:
+    """Draw the prompts of every subject, with its weights or (None) with the plain noun, and measure."""
+    fidelity: list[float] = []
+    told: list[tuple[SubjectPrompt, Tensor, Tensor]] = []
+    for subject in lab.subjects:
+        prompts = lab.prompts(subject)
+        plain = yield from lab.drawn(f"plain-{subject.name}", [p.text.format(subject.noun) for p in prompts])
+        drawn = plain
+        if weights is not None:
+            learnt = yield from weights(subject)
+            texts = [p.text.format(f"{WORD} {noun or subject.noun}") for p in prompts]
+            drawn = yield from lab.drawn(f"{name}-{subject.name}", texts, learnt)
+        fidelity.append(lab.fidelity(subject, prompts, drawn))
+        told += zip(prompts, drawn, plain, strict=True)
+
+    def relative(rows: Sequence[tuple[SubjectPrompt, Tensor, Tensor]]) -> float:
+        prompts = [prompt for prompt, _, _ in rows]
+        mine = lab.obeyed(prompts, torch.stack([drawn for _, drawn, _ in rows]))
+        base = lab.obeyed(prompts, torch.stack([plain for _, _, plain in rows]))
+        return mine / max(base, 0.05)
+
+    kinds = dict.fromkeys(prompt.kind for prompt, *_ in told)
+    by_kind = {kind: relative([row for row in told if row[0].kind == kind]) for kind in kinds}
+    return Figures(fmean(fidelity), relative(told), by_kind)
+
+
+def _by(lab: Lab, method: str) -> Loop[Figures]:
+    return (yield from learnt_figures(lab, method, lambda subject: lab.subject(method, subject)))
+
+
+# Textual Inversion
+
+
+def word(lab: Lab) -> Loop[Found]:
+    learnt, plain = (
+        (yield from _by(lab, "textual-inversion")),
+        (yield from learnt_figures(lab, "plain", None)),
+    )
+    gain = learnt.fidelity - plain.fidelity
+    return {"figure": gain, "fidelity": learnt.fidelity, "plain noun": plain.fidelity}
+
+
+def one_vector(lab: Lab) -> Loop[Found]:
+    def single(subject: Subject) -> Loop[Path]:
+        photos = [(lab.photos(subject), WORD, subject.noun)]
+        name = f"textual-inversion-one-{subject.name}"
+        return (yield from lab.learnt(name, "textual-inversion", photos, vectors=1))
+
+    one = yield from learnt_figures(lab, "textual-inversion-one", single)
+    many = yield from _by(lab, "textual-inversion")
+    return {"figure": one.fidelity - many.fidelity, "one": one.fidelity, "several": many.fidelity}
+
+
+def composes(lab: Lab) -> Loop[Found]:
+    learnt = yield from _by(lab, "textual-inversion")
+    return {"figure": learnt.obeyed, **learnt.by_kind}
+
+
+def style(lab: Lab) -> Loop[Found]:
+    """A word for a style, put where the toy world's prompts name theirs."""
+    scenes = [
+        replace(sample_scene(EVALUATION_SEEDS + i, profile=PROFILES["photo"]), style=STYLE)
+        for i in range(STYLED)
+    ]
+    folder = lab.out / "photos" / "style"
+    lab.write(folder, scenes)
+    given = [(folder, STYLE_WORD, "painting")]
+    weights = yield from lab.learnt("style", "textual-inversion", given, templates="style")
+    things = [KINDS[i % len(KINDS)] for i in range(lab.settings.class_pictures)]
+    names = {"without": "a painting of a {}", "with": f"a painting of a {{}} in the style of {STYLE_WORD}"}
+    shares: dict[str, float] = {}
+    for name, text in names.items():
+        texts, used = [text.format(kind) for kind in things], weights if name == "with" else None
+        drawn = yield from lab.drawn(f"style-{name}", texts, used)
+        labels = judged(lab.judge, drawn).labels()
+        shares[name] = fmean(label["style"] == STYLE for label in labels)
+    return {"figure": shares["with"], "without the word": shares["without"]}
+
+
+def debias(lab: Lab) -> Loop[Found]:
+    """Snowmen in six colours, each once, teach a word; do pictures with it have more even colours?"""
+    things = [Thing(kind="snowman", colour=colour) for colour in list(COLOURS)[:SNOWMEN]]
+    scenes = [
+        Scene(things=(thing,), place="grass", seed=EVALUATION_SEEDS + i) for i, thing in enumerate(things)
+    ]
+    folder = lab.out / "photos" / "snowmen"
+    lab.write(folder, scenes)
+    weights = yield from lab.learnt("debias", "textual-inversion", [(folder, FAIR_WORD, "snowman")])
+    evenness: dict[str, float] = {}
+    for name, noun, used in (("without", "snowman", None), ("with", f"{FAIR_WORD} snowman", weights)):
+        texts = [f"a photo of a {noun}"] * lab.settings.class_pictures
+        drawn = yield from lab.drawn(f"debias-{name}", texts, used)
+        colours = Counter(label["colour"] for label in judged(lab.judge, drawn).labels())
+        shares = [count / len(texts) for count in colours.values()]
+        evenness[name] = -sum(p * math.log(p) for p in shares) / math.log(len(COLOURS))
+    return {"figure": evenness["with"] - evenness["without"], **evenness}
+
+
+# DreamBooth
+
+
+def likeness(lab: Lab) -> Loop[Found]:
+    mine, other = (yield from _by(lab, "dreambooth")), (yield from _by(lab, "textual-inversion"))
+    return {
+        "figure": mine.fidelity - other.fidelity,
+        "dreambooth": mine.fidelity,
+        "textual-inversion": other.fidelity,
+    }
+
+
+def prompts(lab: Lab) -> Loop[Found]:
+    mine, other = (yield from _by(lab, "dreambooth")), (yield from _by(lab, "textual-inversion"))
+    return {
+        "figure": mine.obeyed - other.obeyed,
+        "dreambooth": mine.obeyed,
+        "textual-inversion": other.obeyed,
+    }
+
+
+def uses(lab: Lab) -> Loop[Found]:
+    learnt = yield from _by(lab, "dreambooth")
+    return {"figure": min(learnt.by_kind.values()), **learnt.by_kind}
+
+
+def _without_prior(lab: Lab, subject: Subject) -> Loop[Path]:
+    photos = [(lab.photos(subject), WORD, subject.noun)]
+    name = f"dreambooth-no-prior-{subject.name}"
+    return (yield from lab.learnt(name, "dreambooth", photos, prior_weight=0.0))
+
+
+def _with_and_without(
+    lab: Lab, name: str, text: str, measure: Callable[[Subject, Tensor], float]
+) -> Loop[dict[str, float]]:
+    """The mean over subjects of a measure of pictures of one text, with prior preservation and without."""
+    means: dict[str, float] = {}
+    for kind in ("with", "without"):
+        values: list[float] = []
+        for subject in lab.subjects:
+            learn = lab.subject("dreambooth", subject) if kind == "with" else _without_prior(lab, subject)
+            weights = yield from learn
+            texts = [text.format(noun=subject.noun, word=WORD)] * lab.settings.class_pictures
+            drawn = yield from lab.drawn(f"{name}-{kind}-{subject.name}", texts, weights)
+            values.append(measure(subject, drawn))
+        means[kind] = fmean(values)
+    return means
+
+
+def drift(lab: Lab) -> Loop[Found]:
+    def pres(subject: Subject, drawn: Tensor) -> float:
+        return prior_preservation(lab.identity(drawn), lab.known(subject))
+
+    means = yield from _with_and_without(lab, "class", "a {noun}", pres)
+    return {"figure": means["without"] - means["with"], **means}
+
+
+def diverse(lab: Lab) -> Loop[Found]:
+    def apart(one: Tensor, other: Tensor) -> Tensor:
+        return 1 - paired_similarity(lab.seen(one), lab.seen(other))
+
+    def div(_: Subject, drawn: Tensor) -> float:
+        return diversity(drawn[:12], apart)  # 66 pairs
+
+    means = yield from _with_and_without(lab, "one-prompt", "a photo of a {word} {noun}", div)
+    return {"figure": means["with"] - means["without"], **means}
+
+
+def class_noun(lab: Lab) -> Loop[Found]:
+    """Learnt and drawn as what it is, and as a truck (a flower, if it is a truck)."""
+    rights: list[float] = []
+    wrongs: list[float] = []
+    for subject in lab.subjects:
+        noun = "flower" if subject.noun == "truck" else "truck"
+        photos = [(lab.photos(subject), WORD, noun)]
+        wrong = yield from lab.learnt(f"dreambooth-as-{noun}-{subject.name}", "dreambooth", photos)
+        right = yield from lab.subject("dreambooth", subject)
+        wishes = lab.prompts(subject)
+        for name, weights, called, values in (
+            ("dreambooth", right, subject.noun, rights),
+            (f"dreambooth-as-{noun}", wrong, noun, wrongs),
+        ):
+            texts = [p.text.format(f"{WORD} {called}") for p in wishes]
+            drawn = yield from lab.drawn(f"{name}-{subject.name}", texts, weights)
+            values.append(lab.fidelity(subject, wishes, drawn))
+    return {"figure": fmean(rights) - fmean(wrongs), "right": fmean(rights), "wrong": fmean(wrongs)}
+
+
+def few_photos(lab: Lab) -> Loop[Found]:
+    def from_one(subject: Subject) -> Loop[Path]:
+        photos = [(lab.photos(subject, 1), WORD, subject.noun)]
+        return (yield from lab.learnt(f"dreambooth-one-photo-{subject.name}", "dreambooth", photos))
+
+    five = yield from _by(lab, "dreambooth")
+    one = yield from learnt_figures(lab, "dreambooth-one-photo", from_one)
+    return {"figure": five.fidelity - one.fidelity, "five": five.fidelity, "one": one.fidelity}
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "textual-inversion/word": word,
+    "textual-inversion/one-vector": one_vector,
+    "textual-inversion/composes": composes,
+    "textual-inversion/style": style,
+    "textual-inversion/debias": debias,
+    "dreambooth/likeness": likeness,
+    "dreambooth/prompts": prompts,
+    "dreambooth/uses": uses,
+    "dreambooth/drift": drift,
+    "dreambooth/diversity": diverse,
+    "dreambooth/class-noun": class_noun,
+    "dreambooth/few-photos": few_photos,
+}
+"""Claim -> its experiment."""

@@ -1,0 +1,88 @@
+"""`docs/claims.md`, made from the claims and from what was measured of them, never by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from scumble.bench.claims.table import Claim, claims
+
+__all__ = ["page", "shown", "verdict"]
+
+TITLES = {
+    "textual-inversion": "Textual Inversion",
+    "dreambooth": "DreamBooth",
+    "custom-diffusion": "Custom Diffusion",
+    "instruct-pix2pix": "InstructPix2Pix",
+    "sdedit": "SDEdit",
+    "text2live": "Text2LIVE",
+}
+NOT_YET = "not yet measured"
+HEAD = """# The papers' claims
+
+<!-- Made by `scumble bench claims --docs docs`; a test refuses changes by hand. -->
+
+Every headline claim of the six papers as an experiment that one command repeats on the toybox:
+
+```
+scumble bench claims --quick -o claims        # half an hour on two cores; a run that was stopped goes on
+scumble bench claims --only dreambooth/drift -o claims
+```
+
+When a claim holds was written down before anything was measured, in
+`src/scumble/bench/claims/claims.toml`. "Holds" speaks of the toybox, a small model of a rendered world, with
+the settings given; "does not hold" says as much about the toybox as about the paper.
+"""
+
+
+def verdict(claim: Claim, row: Mapping[str, Any]) -> str:
+    """What is said of a claim: holds, does not hold, or not yet measured, with a reason if there is one."""
+    if "figure" in row:
+        return "**holds**" if claim.holds(row["figure"]) else "does not hold"
+    reason = row.get("why") or claim.not_here
+    return f"{NOT_YET}: {reason[:1].lower()}{reason[1:].rstrip('.')}" if reason else NOT_YET
+
+
+def shown(figure: float) -> str:
+    """A figure as pages have it: three digits that count, no ten-thousandths."""
+    return f"{figure:.0f}" if abs(figure) >= 1000 else f"{figure:.3g}"
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The whole page."""
+    rows: Mapping[str, Any] = found["claims"]
+    known = claims()
+    measured = [claim for claim in known if "figure" in rows.get(claim.name, {})]
+    held = sum(claim.holds(rows[claim.name]["figure"]) for claim in measured)
+    lines = [HEAD, f"Of {len(known)} claims {len(measured)} are measured, and {held} of these hold.", ""]
+    for method, group in groupby(known, key=lambda claim: claim.method):
+        lines += [
+            f"## {TITLES[method]}",
+            "",
+            "| claim | here | holds if | figure | |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [_row(claim, rows.get(claim.name, {})) for claim in group]
+        lines.append("")
+    lines += _details([(claim, rows[claim.name]) for claim in measured])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(claim: Claim, row: Mapping[str, Any]) -> str:
+    told = f"{claim.claim} ({claim.where}; {claim.published})"
+    name = claim.name.partition("/")[2]
+    figure = shown(row["figure"]) if "figure" in row else ""
+    return f"| {told} | `{name}`: {claim.how} | {claim.holds} | {figure} | {verdict(claim, row)} |"
+
+
+def _details(measured: list[tuple[Claim, Mapping[str, Any]]]) -> list[str]:
+    if not measured:
+        return []
+    lines = ["## The figures behind them", "", "| claim | figures | run | seconds |", "|---|---|---|---|"]
+    for claim, row in measured:
+        parts = ", ".join(f"{name} {shown(value)}" for name, value in row["details"].items())
+        about = f"{'quick' if row['quick'] else 'full'}, weights {row['weights'][:8]}"
+        about += f", {row['machine']['threads']} threads, torch {row['machine']['torch']}"
+        lines.append(f"| `{claim.name}` | {parts} | {about} | {row['seconds']} |")
+    return lines
