@@ -30,6 +30,9 @@ def studio(
     instruct_model: Annotated[
         str | None, typer.Option(metavar="NAME_OR_PATH", help="The model that edits by instruction.")
     ] = None,
+    upscaler: Annotated[
+        str | None, typer.Option(metavar="NAME_OR_PATH", help="The model that makes pictures larger.")
+    ] = None,
     clip: Annotated[str | None, typer.Option(help="The CLIP of edits by a layer.  [toybox]")] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -52,6 +55,7 @@ def studio(
         "folder": folder,
         "model": model,
         "instruct_model": instruct_model,
+        "upscaler": upscaler,
         "clip": clip,
         "device": device,
         "dtype": dtype,

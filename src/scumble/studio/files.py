@@ -16,6 +16,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -79,7 +80,8 @@ class Stored:
     def shown(self) -> dict[str, Any]:
         """What a page is told of it."""
         about = {"id": self.id, "name": self.name, "kind": self.kind, "label": self.label}
-        return about | {"width": self.width, "height": self.height, "frames": self.frames or 1}
+        size = {"width": self.width, "height": self.height, "frames": self.frames or 1}
+        return about | size | {"row": json.loads(self.facts).get("row")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +209,16 @@ class Files:
         )
 
     def add_results(
-        self, session: str, job: str, paths: Sequence[Path], parents: Sequence[str], use: str = ""
+        self,
+        session: str,
+        job: str,
+        paths: Sequence[Path],
+        parents: Sequence[str],
+        facts: Mapping[Path, Mapping[str, Any]],
     ) -> list[Stored]:
-        """Keep files that a job has written below its `job_folder`."""
-        return [self._keep(session, _result(path, use), job, parents) for path in paths]
+        """Keep files that a job has written below its `job_folder`, with what there is to say of each."""
+        news = [_result(path, facts.get(path, {})) for path in paths]
+        return [self._keep(session, new, job, parents) for new in news]
 
     def job_folder(self, session: str, job: str) -> Path:
         """Where a job writes."""
@@ -255,7 +263,7 @@ class Files:
         self._database.write("DELETE FROM file WHERE id = ?", stored.id)
         if path is not None:
             path.unlink(missing_ok=True)
-            if stored.job is None:
+            with suppress(OSError):  # the folder of an upload is empty then, that of a job may be
                 path.parent.rmdir()
 
     def _sums(self, which: str, *values: Any) -> tuple[int, int]:
@@ -285,16 +293,16 @@ def _weights(sent: Path, name: str, path: Path) -> _New:
     return _New(WEIGHTS, name, path, facts=facts)
 
 
-def _result(path: Path, use: str) -> _New:
+def _result(path: Path, facts: Mapping[str, Any]) -> _New:
     """A file that a verb has written."""
     if path.suffix == ".safetensors":
-        return _New(WEIGHTS, path.name, path, facts=_facts(Weights.load(path)) | {"use": use})
+        return _New(WEIGHTS, path.name, path, facts=_facts(Weights.load(path)) | facts)
     picture = read_image(path, background=None)
     try:
         recipe = read_recipe(path)
     except InputError:
         recipe = None
-    return _New(IMAGE, path.name, path, picture.image, recipe)
+    return _New(IMAGE, path.name, path, picture.image, recipe, facts)
 
 
 def _facts(weights: Weights) -> dict[str, Any]:
@@ -302,8 +310,8 @@ def _facts(weights: Weights) -> dict[str, Any]:
 
 
 def _label(new: _New) -> str:
-    if new.recipe is None:
-        return Path(new.name).stem
+    if new.recipe is None or "label" in new.facts:
+        return str(new.facts.get("label", Path(new.name).stem))
     return new.recipe.output or f"seed {new.recipe.seed}"
 
 

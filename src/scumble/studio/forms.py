@@ -16,10 +16,19 @@ from scumble.diffusion.spacing import SPACINGS
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.vision import VisionConfig
 
-__all__ = ["CAPS", "HIDDEN", "field_for", "fields_of"]
+__all__ = ["CAPS", "TEXTS", "field_for", "fields_of", "is_offered"]
 
-HIDDEN = (ModelConfig.model_fields.keys() | VisionConfig.model_fields.keys()) - {"seed", "weights"}
-"""Settings of where and how to compute: chosen when the studio starts, never by the web."""
+OURS = (ModelConfig.model_fields.keys() | VisionConfig.model_fields.keys()) - {"seed", "weights", "clip"}
+"""Settings of where and how to compute: chosen when the studio starts, never by the web. (`clip` is a name of
+a model in some verbs, and a length of gradients in others.)
+"""
+TEXTS = frozenset({
+    "after", "before", "described", "earlier", "identifier", "initial", "instruction", "instructions",
+    "methods", "negative", "negatives", "noun", "preset", "prompt", "region", "sampler", "screen",
+    "screen_templates", "spacing", "targets", "templates", "word",
+})  # fmt: skip
+"""Settings of free text that are words and nothing else. Any other could name a file, a folder or a model to
+fetch, and so is not offered and not taken: a new one has to be looked at and put here first."""
 CAPS: dict[str, int] = {
     "count": 32, "batch": 32, "width": 2048, "height": 2048, "size": 2048, "seed": 2**53 - 1,
     "prior_count": 2000,
@@ -52,7 +61,7 @@ def fields_of(
     for name, about in schema["properties"].items():
         known = (choices or {}).get(name) or (CHOICES[name]() if name in CHOICES else None)
         own = kind.model_fields[name]
-        if name not in HIDDEN or not _is_ours(kind, name):
+        if is_offered(kind, name):
             found[name] = field_for(
                 name, about,
                 default=defaults.get(name, None if own.is_required() else own.get_default()),
@@ -76,7 +85,8 @@ def field_for(
     shape: Mapping[str, Any] = kinds[0] if kinds else {}
     listed = list(choices) if choices is not None else shape.get("enum")
     low, high = _limits(name, shape)
-    kind = "choice" if listed else _type(name, shape)
+    kind = _type(name, shape)
+    kind = "choice" if listed and kind != "words" else kind
     help_ = " ".join(str(about.get("description", "")).split())
     return {
         "name": name,
@@ -94,9 +104,19 @@ def field_for(
     }
 
 
-def _is_ours(kind: type[Config], name: str) -> bool:
-    """Whether a setting with a hidden name is really one of those of the model or of CLIP."""
-    return any(issubclass(kind, base) and name in base.model_fields for base in (ModelConfig, VisionConfig))
+def is_offered(kind: type[Config], name: str) -> bool:
+    """Whether the web may set the setting `name` of `kind`."""
+    if name in OURS:
+        return False
+    about = kind.model_json_schema()["properties"][name]
+    shapes = about.get("anyOf", [about])
+    free = any(_free(shape) or _free(shape.get("items", {})) for shape in shapes)
+    return not free or name in TEXTS or name == "weights"
+
+
+def _free(shape: Mapping[str, Any]) -> bool:
+    """Whether any text would do."""
+    return shape.get("type") == "string" and "enum" not in shape
 
 
 def _type(name: str, shape: Mapping[str, Any]) -> str:

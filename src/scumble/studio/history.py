@@ -83,9 +83,8 @@ def redo_loop(studio: Studio, job: Job) -> Loop[Done]:
             raise InputError(f"{ingredient.name} went in, and is not here any more.", "Send it again first.")
         inputs.append(f"{ingredient.role}={studio.files.path(own[ingredient.hash])}")
     settings = studio.settings
-    model = {"edit instruct": settings.editor, "edit text2live": settings.clip}.get(
-        recipe.command, settings.model
-    )
+    models = {"edit instruct": settings.editor, "edit text2live": settings.clip, "upscale": settings.enlarger}
+    model = models.get(recipe.command, settings.model)
     changes = {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in job.settings["set"].items()

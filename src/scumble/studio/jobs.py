@@ -39,6 +39,8 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "faile
 ENDED = (DONE, FAILED, CANCELLED)
 MODELS = 3
 """Models that are kept loaded, at most: one that draws, one that edits, one CLIP."""
+GIVEN = ("subject", "photos")
+"""Folders of a job with what went into it."""
 REMEMBERED = 200
 """Ended jobs of a session that are listed though nothing came of them, at most."""
 FORGET = (
@@ -134,6 +136,10 @@ class Jobs:
         if self._worker is not None:
             self._worker.join(patience)
 
+    def close_soon(self) -> None:
+        """Let streams and the running job end at their next look. Safe in a signal handler."""
+        self._closing = True
+
     @property
     def closing(self) -> bool:
         """Whether the studio is about to end."""
@@ -211,7 +217,13 @@ class Jobs:
     def _work(self) -> None:
         with keeping(MODELS) as shelf:
             while (job := self._next()) is not None:
-                broken = self._do(job)
+                try:
+                    broken = self._do(job)
+                except Exception as problem:  # its end cannot be written down, say on a full disk
+                    log.error("The job %s was not recorded.", job.id, exc_info=problem)
+                    job.state, broken = FAILED, True
+                    job.error, job.remedy = UNFORESEEN.message, UNFORESEEN.remedy
+                    self._live.pop(job.id, None)
                 if broken:
                     shelf.clear()  # a model that something went wrong in is not trusted any more
 
@@ -227,11 +239,12 @@ class Jobs:
             job.version += 1
             for other in self._queue:
                 other.version += 1  # each has moved up
-        self._database.write("UPDATE job SET state = ? WHERE id = ?", RUNNING, job.id)
         return job
 
     def _do(self, job: Job) -> bool:
         """Run a job to its end, whatever that is; returns whether something broke on the way."""
+        done = None
+        self._database.write("UPDATE job SET state = ? WHERE id = ?", RUNNING, job.id)
         try:
             done = self._followed(job)
             if done is not None:
@@ -243,12 +256,11 @@ class Jobs:
                 if self._closing and not job.cancelling:
                     raise STOPPED
                 self._finish(job, CANCELLED)
-        except InputError as problem:
-            self._finish(job, FAILED, problem)
-            return False
         except Exception as problem:
+            if done is None and job.step:
+                self._salvage(job)
             self._finish(job, FAILED, _explained(problem, job))
-            return True
+            return not isinstance(problem, InputError | Refused)
         return False
 
     def _followed(self, job: Job) -> Done | None:
@@ -266,13 +278,18 @@ class Jobs:
 
     def _keep(self, job: Job, done: Done) -> None:
         parents = list(_ids(job.settings))
-        self._files.add_results(job.session, job.id, done.paths, parents, done.use)
+        self._files.add_results(job.session, job.id, done.paths, parents, done.facts)
 
     def _salvage(self, job: Job) -> None:
-        """Keep the pictures that a cancelled job had finished."""
+        """Keep the pictures that a job had finished when it ended early."""
+        known = {stored.place for stored in self._files.of_job(job.id)}
         folder = self._files.job_folder(job.session, job.id)
-        paths = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
-        if paths:
+        paths = [
+            path
+            for path in sorted(folder.rglob("*.png"))
+            if not path.name.startswith(".") and path.parent.name not in GIVEN
+        ]
+        if paths and not known:
             self._keep(job, Done(paths))
 
     def _finish(self, job: Job, state: str, problem: ScumbleError | None = None) -> None:

@@ -57,10 +57,10 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings, sessions: Sessions) -> None:
         self._app, self._sessions = app, sessions
         self._any_address = not settings.is_loopback
-        self._names = set(LOOPBACK)
+        self._names = {*LOOPBACK, *(name.lower() for name in settings.names)}
         if self._any_address:
-            here = socket.gethostname()
-            self._names |= {name.lower() for name in (settings.host, here, f"{here}.local", *settings.names)}
+            here = socket.gethostname().lower()
+            self._names |= {settings.host.lower(), here, f"{here}.local"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

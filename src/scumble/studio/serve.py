@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from types import FrameType
+from typing import cast
 
 import uvicorn
+from fastapi import FastAPI
 
 from scumble.core.errors import InputError
 from scumble.studio.app import create_app
@@ -67,4 +70,13 @@ def serve(settings: Settings, ear: socket.socket, ready: Callable[[], None] = la
         ws="none",
     )
     ready()
-    uvicorn.Server(config).run(sockets=[ear])
+    _Server(config).run(sockets=[ear])
+
+
+class _Server(uvicorn.Server):
+    """Tells the streams of events first, which would otherwise be waited for."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        app = cast("FastAPI", self.config.app)
+        app.state.studio.jobs.close_soon()
+        super().handle_exit(sig, frame)

@@ -28,8 +28,11 @@ MEMBERSHIP = 30 * 86400
 FREE = 5
 """Wrong passwords from one address that cost no waiting."""
 LONGEST_WAIT = 900
+"""Seconds, for one address."""
 EVERYBODY = 100
 """Wrong passwords from all addresses together before everybody waits."""
+EVERYBODYS_WAIT = 4
+"""Seconds, at most: who has many addresses is slowed down, and keeps nobody out."""
 LONGEST_PASSWORD = 1000
 
 
@@ -63,9 +66,9 @@ class Throttle:
 
     def wrong(self, address: str) -> None:
         """Count a wrong password."""
-        for who, free in ((address, FREE), ("*", EVERYBODY)):
+        for who, free, most in ((address, FREE, LONGEST_WAIT), ("*", EVERYBODY, EVERYBODYS_WAIT)):
             count = self._wrong.pop(who, (0, 0.0))[0] + 1
-            wait = min(2 ** min(count - free, 20), LONGEST_WAIT) if count >= free else 0
+            wait = min(2 ** min(count - free, 20), most) if count >= free else 0
             self._wrong[who] = (count, time.monotonic() + wait)
         while len(self._wrong) > UNOWNED:
             self._wrong.popitem(last=False)
@@ -79,7 +82,8 @@ class Sessions:
     """All sessions, and the password."""
 
     def __init__(self, database: Database, password: str | None) -> None:
-        self._database, self._lock, self._throttle = database, Lock(), Throttle()
+        self._database, self._throttle = database, Throttle()
+        self._lock, self._guessing = Lock(), Lock()
         self._salt = secrets.token_bytes(16)
         self._password = None if password is None else self._stretched(password)
         rows = database.rows("SELECT id, token, member, seen FROM session")
@@ -128,7 +132,7 @@ class Sessions:
 
     def log_in(self, session: Session | None, password: str, address: str) -> str:
         """Check a password; returns a new token. Raises Refused for a wrong one, or one too soon."""
-        with self._lock:  # one at a time: guesses side by side would get around the waiting
+        with self._guessing:  # one at a time: guesses side by side would get around the waiting
             self._throttle.check(address)
             given = self._stretched(password[:LONGEST_PASSWORD])
             if self._password is None or not hmac.compare_digest(given, self._password):

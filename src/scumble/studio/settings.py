@@ -32,7 +32,7 @@ class Settings(Config):
     port: Annotated[int, Field(ge=0, le=65535)] = 7860
     """Port to listen on; 0 takes a free one."""
     names: tuple[str, ...] = ()
-    """Further host names under which browsers may call a studio that is not on loopback."""
+    """Further host names under which browsers may call, as of a proxy; they need a password."""
     password: str | None = Field(None, repr=False)
     """What people have to say before they see anything."""
     folder: Path = Field(default_factory=lambda: data_folder() / "studio")
@@ -41,6 +41,8 @@ class Settings(Config):
     """The model that draws, paints and learns."""
     instruct_model: str | None = None
     """The model that edits by instruction; none takes the toybox's where the model is the toybox."""
+    upscaler: str | None = None
+    """The model that makes pictures larger; none takes the toybox's where the model is the toybox."""
     clip: str = "toybox"
     """The CLIP of edits by a layer."""
     device: str = "auto"
@@ -71,9 +73,9 @@ class Settings(Config):
 
     @model_validator(mode="after")
     def _safe(self) -> Settings:
-        if not self.is_loopback and self.password is None:
+        if (not self.is_loopback or self.names) and self.password is None:
             raise ConfigError(
-                f"{self.host} can be reached from other machines, and there is no password.",
+                f"{(*self.names, self.host)[0]} can be reached by others, and there is no password.",
                 "Give one with --password-file, or stay on 127.0.0.1.",
             )
         return self
@@ -92,6 +94,11 @@ class Settings(Config):
     def editor(self) -> str | None:
         """The model that edits by instruction, if there is one."""
         return self.instruct_model or ("toybox-instruct" if self.model == "toybox" else None)
+
+    @property
+    def enlarger(self) -> str | None:
+        """The model that makes pictures larger, if there is one."""
+        return self.upscaler or ("toybox-upscaler" if self.model == "toybox" else None)
 
 
 def read_password(file: Path) -> str:

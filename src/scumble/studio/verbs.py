@@ -22,9 +22,10 @@ from scumble.methods import (
 )
 from scumble.studio import work
 from scumble.studio.files import IMAGE, WEIGHTS
-from scumble.studio.forms import CAPS, HIDDEN, fields_of
+from scumble.studio.forms import CAPS, fields_of, is_offered
 from scumble.studio.settings import Settings
 from scumble.studio.work import Done, Learning, Task
+from scumble.verbs.compare_task import METHODS, CompareConfig
 from scumble.verbs.composite import CompositeConfig
 from scumble.verbs.edit_instruct import InstructConfig
 from scumble.verbs.edit_sdedit import SdeditConfig
@@ -33,6 +34,7 @@ from scumble.verbs.generate import GenerateConfig
 from scumble.verbs.learn import config_for
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.strokes import StrokesConfig
+from scumble.verbs.upscale import UpscaleConfig
 from scumble.verbs.vision import VisionConfig
 
 __all__ = ["VERBS", "Input", "Verb", "form", "prepare"]
@@ -78,6 +80,7 @@ class Verb:
         return Learning if self.method else None
 
 
+PHOTOS = Input("photos", "A few photos of a subject, for the methods that learn.", "images")
 PICTURE = Input("image", "The picture to edit.", required=True)
 MASK = Input("mask", "White where something may change; none is everywhere.", "mask")
 PICTURES = Input("images", "A few pictures of the subject; 3 to 5 are good.", "images", required=True)
@@ -140,6 +143,23 @@ VERBS: dict[str, Verb] = {
             ),
             plain=("at", "scale", "rotate"),
         ),
+        Verb(
+            "upscale", "Make larger", "Make a picture larger, with the details that it lacks.",
+            UpscaleConfig, work.upscale, (Input("image", "The small picture.", required=True),),
+            plain=("prompt", "noise_level", "seed", "steps", "weights"),
+        ),
+        Verb(
+            "compare", "Compare methods", "One task, several methods side by side, timed and scored.",
+            CompareConfig, work.compare,
+            (
+                Input("image", "The picture to edit."),
+                Input("guide", "Strokes: a painting, or the picture painted over."),
+                MASK,
+                PHOTOS,
+            ),
+            plain=("prompt", "instruction", "before", "word", "noun", "methods", "seed", "t0"),
+            choices={"methods": METHODS},
+        ),
     )
 }  # fmt: skip
 """By the names that requests have for them."""
@@ -175,6 +195,9 @@ def form(verb: Verb, settings: Settings) -> dict[str, Any]:
 def prepare(verb: Verb, asked: Mapping[str, Any], settings: Settings, find: Find, folder: Path) -> Task:
     """The task that a request stands for, every setting checked. Raises ConfigError, InputError, Refused."""
     asked = {name: value for name, value in asked.items() if value is not None}
+    for name in asked:
+        if name in verb.config.model_fields and not is_offered(verb.config, name):
+            raise ConfigError(f"{name} is chosen when the studio starts.", "Leave it out.")
     inputs = {one.name: _input(one, asked.pop(one.name, None), find) for one in verb.inputs}
     _check_texts(asked, settings.text)
     for name, most in CAPS.items():
@@ -182,9 +205,6 @@ def prepare(verb: Verb, asked: Mapping[str, Any], settings: Settings, find: Find
             raise ConfigError(f"{name} cannot be {asked[name]:g}: {most} is the most here.")
     if isinstance(asked.get("steps"), int) and not verb.method and asked["steps"] > 1000:
         raise ConfigError(f"steps cannot be {asked['steps']}: 1000 is the most here.")
-    hidden = HIDDEN & asked.keys() - ({"clip"} if verb.method else set())
-    if hidden:
-        raise ConfigError(f"{min(hidden)} is chosen when the studio starts.", "Leave it out.")
     if "weights" in asked:
         asked["weights"] = _weights(asked["weights"], find)
     learning = None
@@ -200,13 +220,15 @@ def _config(verb: Verb, asked: dict[str, Any], learning: Learning | None, settin
     ours: dict[str, Any] = {"device": settings.device}
     if learning is not None:
         return config_for(verb.method, settings.model, learning.preset, None, **asked)
-    if issubclass(verb.config, ModelConfig):
-        model = settings.editor if verb.config is InstructConfig else settings.model
+    if verb.config is CompareConfig:
+        ours |= {"model": settings.model, "editor": settings.editor, "dtype": settings.dtype}
+        ours |= {} if settings.clip == "toybox" else {"clip": settings.clip}
+    elif issubclass(verb.config, ModelConfig):
+        models = {InstructConfig: settings.editor, UpscaleConfig: settings.enlarger}
+        model = models.get(verb.config, settings.model)
         if model is None:
-            raise InputError(
-                "There is no model here that edits by instruction.",
-                "Start the studio with --instruct-model.",
-            )
+            name = "--instruct-model" if verb.config is InstructConfig else "--upscaler"
+            raise InputError("There is no model here that can do this.", f"Start the studio with {name}.")
         ours |= {"model": model, "dtype": settings.dtype, "low_memory": settings.low_memory}
     elif issubclass(verb.config, VisionConfig):
         ours |= {"clip": settings.clip}

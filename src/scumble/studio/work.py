@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +13,15 @@ from scumble.core.events import Loop, Progress
 from scumble.core.files import safe_name
 from scumble.studio.settings import Settings
 from scumble.training.fit import FitConfig
+from scumble.verbs import compare as comparing
 from scumble.verbs import composite as composites
 from scumble.verbs import edit_instruct as instruct
 from scumble.verbs import edit_sdedit as sdedit
 from scumble.verbs import edit_text2live as text2live
 from scumble.verbs import strokes as painted
+from scumble.verbs import upscale as upscaling
+from scumble.verbs.compare_task import CompareConfig
+from scumble.verbs.compare_task import Task as Comparison
 from scumble.verbs.generate import PREVIEW_EVERY, GenerateConfig, Saved, draw_to
 from scumble.verbs.learn import learn_to, run_folder
 from scumble.verbs.load import ModelConfig
@@ -27,6 +31,7 @@ __all__ = [
     "Done",
     "Learning",
     "Task",
+    "compare",
     "composite",
     "edit_instruct",
     "edit_sdedit",
@@ -35,6 +40,7 @@ __all__ = [
     "learn",
     "redo",
     "strokes",
+    "upscale",
 ]
 
 LAYER_PREVIEW_EVERY = 10
@@ -81,8 +87,9 @@ class Done:
 
     paths: list[Path]
     note: str = ""
-    use: str = ""
-    """Of learnt weights, how the subject is spoken of in a prompt."""
+    facts: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict[Path, Mapping[str, Any]])
+    """What a page is told of a file besides: `use`, how a learnt subject is spoken of; `label`; `row`, what a
+    method took and came to in a comparison."""
 
 
 def _done(saved: Saved) -> Done:
@@ -134,6 +141,29 @@ def composite(task: Task) -> Loop[Done]:
     return Done(paths)
 
 
+def upscale(task: Task) -> Loop[Done]:
+    config = cast("upscaling.UpscaleConfig", task.config)
+    return _done((yield from upscaling.upscale_to(config, task.one("image"), task.folder)))
+
+
+def compare(task: Task) -> Loop[Done]:
+    """Each method's picture, and what it learnt, with its row of the table."""
+    photos = _copied(task.inputs["photos"], task.folder / "photos") if task.inputs["photos"] else None
+    given = {role: task.maybe(role) for role in ("image", "guide", "mask")} | {"subject": photos}
+    asked = Comparison.of(cast("CompareConfig", task.config), **given)
+    done = yield from comparing.compare_to(asked, task.folder / "comparison")
+    facts: dict[Path, dict[str, Any]] = {}
+    for row in done.facts["rows"]:
+        if row["picture"]:
+            picture = done.page.parent / row["picture"]
+            shown = {name: row[name] for name in ("seconds", "peak_memory_bytes", "scores", "notes")}
+            facts[picture] = {"label": row["method"], "row": shown}
+            facts |= {path: {"label": row["method"]} for path in picture.parent.glob("*.safetensors")}
+    failed = [f"{row['method']}: {row['failed']}" for row in done.facts["rows"] if row["failed"]]
+    left_out = [f"{name}: {why}" for name, why in done.facts["left out"].items()]
+    return Done(list(facts), " ".join([*failed, *left_out, done.note]).strip(), facts)
+
+
 def learn(task: Task) -> Loop[Done]:
     """Learning goes on from its last checkpoint where the same was begun before and cancelled."""
     assert task.learning is not None
@@ -145,19 +175,24 @@ def learn(task: Task) -> Loop[Done]:
     learnt = yield from learn_to(task.method, subjects, cast("FitConfig", task.config), on, out)
     for folder in (run_folder(out), subject):
         shutil.rmtree(folder, ignore_errors=True)
-    return Done([learnt.path], learnt.note, learnt.use)
+    return Done([learnt.path], learnt.note, {learnt.path: {"use": learnt.use}})
 
 
 def _subject(task: Task) -> Path:
     """A folder with the pictures, in their order, and their captions."""
     assert task.learning is not None
-    folder = task.folder / "subject"
+    folder = _copied(task.inputs["images"], task.folder / "subject")
+    for number, text in enumerate(task.learning.described):
+        (folder / f"{number:02d}.txt").write_text(text)
+    return folder
+
+
+def _copied(files: Sequence[Path], folder: Path) -> Path:
+    """The new folder `folder` with copies of pictures, in their order."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for number, file in enumerate(task.inputs["images"]):
+    for number, file in enumerate(files):
         shutil.copyfile(file, folder / f"{number:02d}{file.suffix}")
-        if task.learning.described:
-            (folder / f"{number:02d}.txt").write_text(task.learning.described[number])
     return folder
 
 

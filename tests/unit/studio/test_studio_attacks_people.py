@@ -177,7 +177,7 @@ def test_the_throttle_doubles_and_forgets(monkeypatch: pytest.MonkeyPatch) -> No
             try:
                 throttle.check("a")
                 break
-            except Exception:
+            except Refused:
                 now += 1
         waits.append(now - start)
     assert waits[:4] == [0, 0, 0, 0]
@@ -188,8 +188,10 @@ def test_the_throttle_doubles_and_forgets(monkeypatch: pytest.MonkeyPatch) -> No
     throttle.check("a")
     for n in range(5000):  # one address each, of which there are many in IPv6
         throttle.wrong(f"b{n}")
-    with pytest.raises(Exception, match="Too many wrong passwords"):
+    with pytest.raises(Refused, match="Too many wrong passwords"):
         throttle.check("c")
+    now += 4  # which keeps nobody out for long
+    throttle.check("c")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_what_is_no_password(locked: FastAPI, value: Any) -> None:
 
 
 def test_session_fixation_by_login(locked: FastAPI) -> None:
-    """A cookie planted before the login, the attacker's own and known to the server, is worth nothing then."""
+    """A cookie planted before the login, one that the server knows, is worth nothing afterwards."""
     attacker, victim = Browser(locked), Browser(locked)
     log_in(attacker)
     attacker.post("/api/logout")
@@ -235,6 +237,18 @@ def test_another_address_needs_a_password() -> None:
         with pytest.raises(ConfigError, match="there is no password"):
             Settings(host=host)
         assert "correct" not in repr(Settings(host=host, password=PASSWORD))
+    with pytest.raises(ConfigError, match="can be reached by others"):
+        Settings(names=("studio.example",))
+
+
+def test_names_of_a_proxy_and_addresses(tmp_path: Path) -> None:
+    with studio(tmp_path / "a", password=PASSWORD, names=("Studio.example",)) as app:
+        assert log_in(Browser(app, "https://studio.example")).status_code == 200
+        assert log_in(Browser(app, "https://other.example")).status_code == 403
+        assert Browser(app).get("/generate", headers={"Host": "192.168.1.5:7860"}).status_code == 403
+    with studio(tmp_path / "b", password=PASSWORD, host="0.0.0.0") as app:
+        assert log_in(Browser(app, "http://192.168.1.5:7860")).status_code == 200
+        assert log_in(Browser(app, "http://rebound.example:7860")).status_code == 403
 
 
 def test_a_password_file_that_others_can_read_or_that_is_short(tmp_path: Path) -> None:

@@ -234,8 +234,9 @@ def test_a_prompt_that_is_too_long(browser: Browser) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("model", "/etc"), ("model", "owner/name"), ("trust_pickle", True), ("device", "cuda:7"),
-     ("dtype", "x"), ("revision", "main"), ("offline", False), ("any_base", True), ("compile", True), ("__class__", "x"), ("model_config", {}),
-     ("safety_checker", False), ("count", 10_000), ("width", 8192), ("steps", 100_000),
+     ("dtype", "x"), ("revision", "main"), ("offline", False), ("any_base", True), ("compile", True),
+     ("__class__", "x"), ("model_config", {}), ("safety_checker", False), ("count", 10_000),
+     ("width", 8192), ("steps", 100_000),
      ("steps", -1), ("prompt", ["a"]), ("prompt", {"a": 1}), ("seed", -1), ("seed", 2**63)],
 )  # fmt: skip
 def test_settings_that_the_web_may_not_give(browser: Browser, name: str, value: Any) -> None:
