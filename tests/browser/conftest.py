@@ -95,11 +95,6 @@ class Watched:
         if not url.startswith((self.home + "/", "data:", "blob:")):
             self.complaints.append(f"asked for {url}")
 
-    def refused(self, status: int) -> None:
-        """One complaint of the console about an answer with `status` was meant to come."""
-        [at] = [i for i, text in enumerate(self.complaints) if f"status of {status}" in text]
-        del self.complaints[at]
-
 
 @pytest.fixture
 def watched(studio: str) -> Iterator[Watched]:

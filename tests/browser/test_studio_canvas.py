@@ -42,7 +42,7 @@ def canvas(page: Page) -> Page:
     page.goto("/paint")
     page.wait_for_selector("body[data-ready]")
     page.locator(".picture-buttons input[type=file]").set_input_files(upload(noise()))
-    expect(page.locator('[aria-label="Colours of the picture"] button').first).to_be_visible()
+    page.wait_for_selector(f'#canvas[data-pixels="{SIZE[0]} x {SIZE[1]}"]')
     return page
 
 

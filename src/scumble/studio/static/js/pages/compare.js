@@ -27,7 +27,7 @@ function slot(at) {
 
 function draw() {
   const [one, other] = pair;
-  slots.replaceChildren(slot(0), iconButton('invert', 'Change sides', () => (pair.reverse(), keep('compare:pair', pair), draw()), { disabled: !(one && other) }), slot(1));
+  slots.replaceChildren(slot(0), iconButton('swap', 'Change sides', () => (pair.reverse(), keep('compare:pair', pair), draw()), { disabled: !(one && other) }), slot(1));
   for (const button of document.querySelectorAll('#ways button')) button.setAttribute('aria-pressed', String(button.value === way));
   if (!(one && other)) return stage.replaceChildren(el('div.empty', {}, el('img', { src: '/static/img/mark.svg', alt: '' }), el('p', {}, 'Choose two pictures to lay over each other.')));
   stage.replaceChildren(...view(one, other));
@@ -36,7 +36,7 @@ function draw() {
 
 function view(one, other) {
   if (way === 'side') return [el('div.side-by-side', {}, [one, other].map((id, at) => el('img', { src: imageUrl(id), alt: `The ${['left', 'right'][at]} picture` })))];
-  const inner = way === 'slider' ? beforeAfter(imageUrl(one), imageUrl(other), 'The right picture') : el('div.difference', {}, [one, other].map((id) => el('img', { src: imageUrl(id), alt: 'Black where both are equal' })));
+  const inner = way === 'slider' ? beforeAfter(imageUrl(one), imageUrl(other), 'The right picture', ['left', 'right']) : el('div.difference', {}, [one, other].map((id) => el('img', { src: imageUrl(id), alt: 'Black where both are equal' })));
   const node = el('div.frame', {}, inner);
   const image = inner.querySelector('img');
   image.addEventListener('load', () => {

@@ -85,7 +85,8 @@ function step(event, id, dialog) {
 
 function lineage({ parents = [], children = [] }) {
   const links = (list, name) => (list.length ? el('div.family', {}, el('h3', {}, name), el('div.thumbs.small', {}, list.map(relative))) : null);
-  return el('div', {}, links(parents, 'Made from'), links(Array.isArray(children) ? children : [], 'Made from it'));
+  const both = [links(parents, 'Made from'), links(Array.isArray(children) ? children : [], 'Made from it')];
+  return both.some(Boolean) ? el('div', {}, both) : null;
 }
 
 function relative(one) {

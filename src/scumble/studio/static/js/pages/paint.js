@@ -65,6 +65,7 @@ function work(on, id) {
   drawing = on;
   base = id;
   view.show(drawing);
+  view.canvas.dataset.pixels = `${drawing.width} x ${drawing.height}`;
   box.fromPicture(drawing.composite(4));
   picture.replaceChildren(...pictureButtons());
   changed();
@@ -116,7 +117,7 @@ function pictureButtons() {
     }
   };
   return [
-    el('label.button.quiet.small', {}, icon('upload'), 'Picture', file),
+    el('label.button.quiet.small', {}, icon('upload'), 'Open', file),
     el('button.quiet.small', { type: 'button', onclick: () => choose(onto) }, icon('picture'), 'Made before'),
     el('button.quiet.small', { type: 'button', onclick: () => work(new Drawing(wide, high, { ground: kit.layer === 'paint' && kit.tool === 'fill' ? kit.colour : [255, 255, 255] }), null) }, 'Blank'),
   ];

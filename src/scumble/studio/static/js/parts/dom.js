@@ -54,6 +54,7 @@ const SHAPES = {
   left: 'm15 5-7 7 7 7',
   right: 'm9 5 7 7-7 7',
   slider: 'M12 3v18M8 8l-4 4 4 4M16 8l4 4-4 4',
+  swap: 'M7 4 3 8l4 4M3 8h14M17 12l4 4-4 4M21 16H7',
   send: 'M4 12h15M13 6l6 6-6 6',
   exit: 'M14 4h4a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2h-4M10 8l-4 4 4 4M6 12h9',
 };

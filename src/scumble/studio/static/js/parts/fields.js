@@ -20,16 +20,29 @@ function text(spec, { id, changed }) {
 
 /** Several texts, one a line. */
 function words(spec, { id, changed }) {
+  if (spec.choices?.length) return checks(spec, changed);
   const node = el('textarea', { id, rows: 3, value: (spec.default ?? []).join('\n'), placeholder: 'One a line' });
   const read = () => node.value.split('\n').map((line) => line.trim()).filter(Boolean);
   return simple(node, changed, () => (read().length ? read() : null), (field, value) => (field.value = [value ?? []].flat().join('\n')));
+}
+
+/** Some of several: a box for each. */
+function checks(spec, changed) {
+  const boxes = spec.choices.map((value) => el('input', { type: 'checkbox', value, checked: (spec.default ?? []).includes(value), oninput: changed }));
+  const chosen = () => boxes.filter((box) => box.checked).map((box) => box.value);
+  return {
+    node: el('div.checks', {}, boxes.map((box) => el('label', {}, box, box.value))),
+    get: () => (chosen().length ? chosen() : null),
+    set: (values) => boxes.forEach((box) => (box.checked = (values ?? []).includes(box.value))),
+    focus: () => boxes[0].focus(),
+  };
 }
 
 function number(spec, { id, changed }) {
   const node = el('input', { id, type: 'number', inputMode: spec.type === 'int' ? 'numeric' : 'decimal' });
   for (const bound of ['min', 'max']) if (spec[bound] !== null && spec[bound] !== undefined) node[bound] = spec[bound];
   node.step = spec.step ?? (spec.type === 'int' ? 1 : 'any');
-  node.placeholder = spec.default === null || spec.default === undefined ? 'automatic' : '';
+  node.placeholder = spec.default === null || spec.default === undefined ? 'auto' : '';
   node.value = spec.default ?? '';
   const read = (field) => (field.validity.badInput ? NaN : field.value === '' ? null : Number(field.value));
   const whole = simple(node, changed, read, (field, value) => (field.value = value ?? ''));
@@ -73,7 +86,7 @@ function pair(spec, { id, changed }) {
 function choice(spec, { id, changed }) {
   const options = (spec.choices ?? []).map((item) => (typeof item === 'object' ? item : { value: item, label: item }));
   const node = el('select', { id }, options.map(({ value, label }) => el('option', { value }, String(label ?? value))));
-  if (!options.some(({ value }) => value === spec.default)) node.prepend(el('option', { value: '' }, 'automatic'));
+  if (!options.some(({ value }) => value === spec.default)) node.prepend(el('option', { value: '' }, 'auto'));
   node.value = spec.default ?? '';
   return simple(node, changed, (field) => field.value || null, (field, value) => (field.value = value ?? ''));
 }

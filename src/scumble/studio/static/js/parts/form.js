@@ -68,7 +68,7 @@ function row(spec, changed) {
   const fault = el('p.fault', { id: `${id}-fault`, role: 'alert', hidden: true });
   const control = field.node.matches('input, select, textarea') ? field.node : field.node.querySelector('input, select, textarea, button');
   control?.setAttribute('aria-describedby', `${id}-help ${id}-fault`);
-  const label = el('label', { htmlFor: id }, spec.label, spec.unit ? el('span.unit', {}, ` ${spec.unit}`) : null);
+  const label = el('label', { htmlFor: id, title: spec.help ?? '' }, spec.label, spec.unit ? el('span.unit', {}, ` ${spec.unit}`) : null);
   const node = el(`div.row.${spec.type}${spec.required ? '' : '.optional'}`, { 'data-field': spec.name }, label, field.node, spec.help ? help : null, fault);
   const tell = (text) => {
     fault.textContent = text;

@@ -14,6 +14,7 @@ const PAGES = [
 /** Draw the bar; returns what the server says of itself, or null where it may not be asked. */
 export async function shell(page) {
   const bar = document.querySelector('#bar');
+  announce(''); // the place is there before anything is said
   const here = page === 'paint' ? 'edit' : page;
   const links = PAGES.map(([name, title]) =>
     el('a', { href: `/${name}`, 'aria-current': name === here ? 'page' : null }, title),
@@ -68,6 +69,16 @@ export function say(sentence, remedy = '', kind = '') {
   const message = el(kind ? `p.${kind}` : 'p', {}, el('strong', {}, sentence), remedy ? ` ${remedy}` : '');
   place.append(message);
   setTimeout(() => message.remove(), kind === 'bad' ? 9000 : 4000);
+}
+
+/** Say something only to those who hear the page. */
+export function announce(text) {
+  let place = document.querySelector('#heard');
+  if (!place) {
+    place = el('p.unseen', { id: 'heard', role: 'status' });
+    document.body.append(place);
+  }
+  place.textContent = text;
 }
 
 /** A sheet over the page; Escape or a click beside it closes it. */

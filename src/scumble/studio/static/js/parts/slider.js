@@ -2,14 +2,14 @@
 
 import { el } from './dom.js';
 
-export function beforeAfter(first, second, alt = 'After') {
+export function beforeAfter(first, second, alt = 'After', names = ['before', 'after']) {
   const range = el('input', { type: 'range', min: 0, max: 100, step: 1, value: 50, 'aria-label': 'Before and after: how much is before' });
   const node = el('div.slider', {},
     el('img.after', { src: second, alt, draggable: false }),
-    el('img.before', { src: first, alt: 'Before', draggable: false }),
+    el('img.before', { src: first, alt: names[0], draggable: false }),
     el('span.divide', { 'aria-hidden': 'true' }),
-    el('span.tag.tag-before', { 'aria-hidden': 'true' }, 'before'),
-    el('span.tag.tag-after', { 'aria-hidden': 'true' }, 'after'),
+    el('span.tag.tag-before', { 'aria-hidden': 'true' }, names[0]),
+    el('span.tag.tag-after', { 'aria-hidden': 'true' }, names[1]),
     range,
   );
   const move = () => node.style.setProperty('--cut', `${range.value}%`);

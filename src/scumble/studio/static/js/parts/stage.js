@@ -4,6 +4,7 @@ import { imageUrl } from './api.js';
 import { actions } from './actions.js';
 import { el, icon } from './dom.js';
 import { duration, progressText } from './jobs.js';
+import { scoreboard } from './scoreboard.js';
 import { beforeAfter } from './slider.js';
 
 /** What a result was made from, for the slider: the id of a picture or null. */
@@ -31,6 +32,7 @@ export function sized(node, width, height) {
 /** What a job's stage shows: `job` and the place of the result in it. */
 export function show(stage, job, index = 0, { reuse = null } = {}) {
   const result = job.results?.[index];
+  if (job.results?.some(({ row }) => row)) return stage.replaceChildren(...scoreboard(job));
   if (result?.kind === 'weights') return stage.replaceChildren(weightsCard(job, result, reuse));
   if (result) {
     const from = result.kind === 'image' ? before(job.settings) : null;
@@ -47,6 +49,7 @@ function fault(job) {
 function work(job) {
   const view = el('div.frame.work', {}, el('img', { alt: 'The picture so far', hidden: true }));
   sized(view, job.settings?.width ?? 1, job.settings?.height ?? 1);
+  view.hidden = (job.verb ?? '').startsWith('learn'); // until there is something to see
   const bar = el('progress', { 'aria-label': 'Progress' });
   const text = el('span.progress-text', {});
   const stop = el('button.quiet', { type: 'button', 'data-act': 'cancel' }, 'Cancel');
@@ -61,6 +64,7 @@ function refresh({ view, bar, text, stop }, job) {
   if (job.preview && image.src !== job.preview) {
     image.src = job.preview;
     image.hidden = false;
+    view.hidden = false;
     image.onload = () => sized(view, image.naturalWidth, image.naturalHeight);
   }
   if (job.steps) {

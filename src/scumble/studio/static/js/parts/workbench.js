@@ -7,13 +7,13 @@ import { newSeed } from './fields.js';
 import { drawFilm } from './film.js';
 import { buildForm } from './form.js';
 import { Jobs } from './jobs.js';
-import { say } from './shell.js';
+import { announce, say } from './shell.js';
 import { show } from './stage.js';
 
 export class Workbench {
   /**
-   * `page` names the drafts; `go` is the button's word; `empty` what the stage says before anything is made; `prepare`
-   * may complete the settings before they are sent, and `shown` may take over what a finished job does.
+   * `page` names the drafts; `go` is the button's word; `empty` what the stage says before anything is made; `leave` the
+   * settings that have no field here, since `prepare` completes what is sent.
    */
   constructor({ page, panel, stage, strip, go = 'Go', empty = [], leave = [], prepare = async (settings) => settings }) {
     Object.assign(this, { page, panel, stage, strip, go, empty, leave, prepare });
@@ -99,6 +99,7 @@ export class Workbench {
   }
 
   #changed(job) {
+    if (job) this.#tell(job);
     if (job && this.shown?.id === job.id) {
       const line = this.stage.querySelector('.progress');
       if (!ended(job) && !job.results?.length && line) line.refresh(job);
@@ -106,6 +107,12 @@ export class Workbench {
       if (job.state === 'failed' && job.field && job.verb === this.verb) this.form.fault({ message: job.error, remedy: job.remedy, field: job.field });
     }
     this.#film();
+  }
+
+  #tell(job) {
+    if (job.state === 'done') announce(`Done: ${job.results.length === 1 ? 'one result' : `${job.results.length} results`}.`);
+    if (job.state === 'failed') announce(`${job.error} ${job.remedy ?? ''}`);
+    if (job.state === 'cancelled') announce('Cancelled.');
   }
 
   #key(event) {
