@@ -16,10 +16,13 @@ from transformers import CLIPConfig
 from recipes.toybox import card
 from recipes.toybox.loop import Run
 from recipes.toybox.scales import SIZE, TOYBOX_VERSION
+from recipes.toybox.upscaler import NOISE_LEVELS
 from scumble.core.errors import InputError
 from scumble.core.files import sha256
 from scumble.models.toybox import EDITING as EDITING_FOLDER
 from scumble.models.toybox import MANIFEST, SCALE
+from scumble.models.toybox import UPSCALING as UPSCALING_FOLDER
+from scumble.models.upscaling import LATENT_UPSCALER
 
 LARGEST_FILE = 16_000_000
 LARGEST_TOTAL = 40_000_000
@@ -75,6 +78,21 @@ EDITING_SCHEDULER = {
     "prediction_type": "epsilon",
     "timestep_spacing": "linspace",
 }
+UPSCALING_SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    **{key: SCHEDULER[key] for key in ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")},
+    "prediction_type": "epsilon",
+    "clip_sample": False,
+}
+UPSCALING = {
+    "_class_name": LATENT_UPSCALER,
+    "_diffusers_version": "0.42.1",
+    "low_res_scheduler": ["diffusers", "DDIMScheduler"],
+    "max_noise_level": NOISE_LEVELS - 1,
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
 PARTS = ("clip", "vae", "unet", "unet_instruct", "judge", "upscaler")
 
 
@@ -98,6 +116,10 @@ def pack(trained: Path, target: Path) -> int:
     if (target / "unet_instruct").is_dir():
         _write_json(target / EDITING_FOLDER / "model_index.json", EDITING)
         _write_json(target / EDITING_FOLDER / "scheduler" / "scheduler_config.json", EDITING_SCHEDULER)
+    if (target / "upscaler").is_dir():
+        _write_json(target / UPSCALING_FOLDER / "model_index.json", UPSCALING)
+        for name in ("scheduler", "low_res_scheduler"):
+            _write_json(target / UPSCALING_FOLDER / name / "scheduler_config.json", UPSCALING_SCHEDULER)
     _write_json(target / "clip" / "preprocessor_config.json", IMAGE_PROCESSOR)
     text = CLIPConfig.from_pretrained(trained / "clip").text_config.to_dict()
     _write_json(target / "text_encoder" / "config.json", text | {"architectures": ["CLIPTextModel"]})

@@ -121,6 +121,8 @@ class Scale:
     fit_judge: Fit
     fit_upscaler: Fit
     fit_decoder: Fit = Fit(steps=8000, batch=4, lr=5e-4, ema=0.998, warmup=50, cooldown=0.4, muon=True)
+    large: int = 0
+    """Pictures of twice the side, for the upscaler."""
     edits: int = 0
     """Edits in words with their pictures; at most as many as pictures."""
     fit_instruct: Fit = Fit(steps=4000, batch=32, lr=5e-4)
@@ -149,6 +151,7 @@ TINY = Scale(
     fit_denoiser=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
     fit_judge=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
     fit_upscaler=Fit(steps=4, batch=2, lr=1e-3, warmup=2),
+    large=4,
     fit_decoder=Fit(steps=4, batch=2, lr=1e-3, warmup=2),
     edits=12,
     fit_instruct=Fit(steps=4, batch=4, lr=1e-3, warmup=2),
@@ -175,7 +178,8 @@ CPU = Scale(
     fit_autoencoder=Fit(steps=6000, batch=8, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4),
     fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4, muon=True),
     fit_judge=Fit(steps=6000, batch=32, lr=1e-3, ema=0.99, warmup=50, cooldown=0.4, muon=True),
-    fit_upscaler=Fit(steps=2000, batch=16, lr=5e-4),
+    fit_upscaler=Fit(steps=6000, batch=32, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4, muon=True),
+    large=2048,
     edits=24_576,
     fit_instruct=Fit(steps=5000, batch=32, lr=7e-4, warmup=100, cooldown=0.4),
 )
@@ -197,6 +201,7 @@ GPU = Scale(
     fit_denoiser=Fit(steps=40_000, batch=512, lr=6e-4, ema=0.9995, warmup=1000),
     fit_judge=Fit(steps=12_000, batch=512, lr=1e-3, warmup=500),
     fit_upscaler=Fit(steps=10_000, batch=256, lr=5e-4, warmup=500),
+    large=20_000,
     edits=300_000,
     fit_instruct=Fit(steps=20_000, batch=512, lr=4e-4, ema=0.9995, warmup=1000),
 )

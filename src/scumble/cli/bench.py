@@ -73,6 +73,8 @@ def edits(
     output: Output,
     copy: Annotated[Path | None, typer.Argument(help="Your copy of the set that --set names.")] = None,
     sdedit: Annotated[bool, typer.Option("--sdedit", help="Measure SDEdit.")] = False,
+    learn: Annotated[bool, typer.Option("--learn", help="Measure the methods that learn.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, help="With --learn: how often.  [3]")] = None,
     published: Annotated[
         str | None,
         typer.Option(
@@ -80,10 +82,12 @@ def edits(
         ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="On a set: dreambooth, textual-inversion, sdedit, ...")
+        str | None, typer.Option(help="dreambooth, textual-inversion, sdedit, ...  [with --learn: all]")
     ] = None,
     model: Model = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Scenes or cases.  [the table's own]")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Scenes, subjects or cases.  [the table's own]")
+    ] = None,
     per_prompt: Annotated[
         int | None, typer.Option(min=1, help="Pictures of each prompt of a set.  [the protocol's]")
     ] = None,
@@ -106,11 +110,24 @@ def edits(
     if published is not None:
         _on_a_set(given)
         return
+    if learn:
+        _learners(given)
+        return
     if not sdedit:
-        raise InputError("No method was named.", "Give --sdedit, or --set and --method.")
+        raise InputError("No method was named.", "Give --sdedit, --learn, or --set and --method.")
     settings = bench.Settings() if count is None else bench.Settings(count=count, edits=count)
     scores = follow(bench.measure(output, settings))
     give(scores, as_json=as_json, text=bench.table(scores))
+
+
+def _learners(given: dict[str, Any]) -> None:
+    from scumble.bench.learning import Settings, measure, table
+
+    chosen = {"subjects": given["count"], "methods": given["method"] and (given["method"],)}
+    chosen |= {name: given[name] for name in ("model", "seeds", "steps")}
+    settings = Settings.of({name: value for name, value in chosen.items() if value is not None})
+    scores = follow(measure(given["output"], settings))
+    give(scores, as_json=given["as_json"], text=table(scores))
 
 
 def _on_a_set(given: dict[str, Any]) -> None:

@@ -43,6 +43,12 @@ def generate(
     width: options.Width = None,
     height: options.Height = None,
     batch: Batch = None,
+    upscale: Annotated[
+        bool, typer.Option("--upscale", help="Make the pictures larger, with the toybox's upscaler.")
+    ] = False,
+    upscaler: Annotated[
+        str | None, typer.Option(metavar="NAME_OR_PATH", help="Make them larger with this upscaler.")
+    ] = None,
     preview: Preview = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -73,6 +79,7 @@ def generate(
         width=width,
         height=height,
         batch=batch,
+        upscaler=upscaler or ("toybox-upscaler" if upscale else None),
         device=device,
         dtype=dtype,
         low_memory=low_memory,

@@ -83,6 +83,13 @@ def dreambooth(
     ] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of low-rank changes.  [the preset's]")] = None,
     prior_weight: PriorWeight = None,
+    upscaler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME_OR_PATH", help="Teach the subject to this upscaler, too."),
+    ] = None,
+    upscaler_steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps of the upscaler.  [the preset's]")
+    ] = None,
     steps: Steps = None,
     lr: Rate = None,
     batch: BatchSize = None,
@@ -153,7 +160,7 @@ def _learn(method: str, given: dict[str, Any]) -> None:
     where = {name: given[name] for name in ("model", "device", "dtype") if given[name] is not None}
     on = ModelConfig.of(where)
     common = ("steps", "lr", "batch", "size", "seed")
-    own = ("vectors", "initial", "train", "rank", "prior_weight")
+    own = ("vectors", "initial", "train", "rank", "prior_weight", "upscaler_steps")
     chosen = {name: given.get(name) for name in (*common, *own)}
     if given.get("regularization"):
         chosen["regularization"] = str(given["regularization"])
@@ -169,7 +176,10 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         return
     if any(run_folder(out).glob("checkpoints/*.safetensors")):
         say(f"Going on from {run_folder(out)}.")
-    done = follow(learn_to(method, subjects, config, on, out, overwrite=given["overwrite"]))
+    upscaler = given.get("upscaler")
+    done = follow(
+        learn_to(method, subjects, config, on, out, upscaler=upscaler, overwrite=given["overwrite"])
+    )
     if done.note:
         say(done.note)
     facts = {

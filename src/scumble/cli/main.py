@@ -12,6 +12,7 @@ import typer
 from scumble.cli import (
     atlas,
     bench,
+    compare,
     composite,
     data,
     demo,
@@ -21,8 +22,10 @@ from scumble.cli import (
     learn,
     redo,
     strokes,
+    studio,
     toybox,
     train,
+    upscale,
     weights,
 )
 from scumble.cli.console import say
@@ -43,8 +46,9 @@ STOPPED = "scumble: stopped; what was finished is kept."
 
 for command in (demo.demo, generate.generate, strokes.strokes, composite.composite, atlas.atlas, redo.redo):
     app.command()(command)
-for command in (weights.merge, weights.convert, weights.inspect):
+for command in (weights.merge, weights.convert, weights.inspect, compare.compare, upscale.upscale):
     app.command()(command)
+app.command()(studio.studio)
 for group in (learn.app, edit.app, train.app, data.app, history.app, toybox.app, bench.app):
     app.add_typer(group)
 

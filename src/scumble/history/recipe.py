@@ -53,7 +53,7 @@ class Ingredient(BaseModel):
         """
         here = Path(path).expanduser()
         lies_here = here.exists()
-        whole = role == "model" and not lies_here and HUB_ID.fullmatch(str(path)) is not None
+        whole = role in ("model", "upscaler") and not lies_here and HUB_ID.fullmatch(str(path)) is not None
         made = cls(role=role, name=str(path) if whole else PurePath(path).name, hash=digest, scale=scale)
         made._place = str(here.absolute()) if lies_here else ""
         return made

@@ -243,8 +243,10 @@ class Model:
         `conditions[i]` is branch i's, of one row or of one for each picture; a pixel-space model has the one
         branch None. `image_condition`, for an editing model, is the unscaled latents (B or 1, c, h, w) that
         every branch sees, or one entry a branch, None meaning zeros. Raises InputError when it is there for a
-        model without condition channels or the other way round.
+        model without condition channels or the other way round, and for an upscaler.
         """
+        if self.upscaling is not None:
+            raise InputError(f"{self.name} is an upscaler.", "Use it with scumble upscale.")
         images = self._image_conditions(image_condition, len(conditions))
         joined: dict[tuple[tuple[int, ...], int], Condition | None] = {}
 

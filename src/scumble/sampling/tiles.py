@@ -45,7 +45,7 @@ def starts(length: int, tiling: Tiling) -> list[int]:
 
 
 def fading(length: int, tiling: Tiling, scale: int = 1) -> list[Tensor]:
-    """The weights (n scale,) of each window over `length` cells of `scale` pixels; they sum to 1 everywhere."""
+    """The weights (n scale,) of each window over `length` cells of `scale` pixels; their sum is 1."""
     begins = starts(length, tiling)
     size, overlap = min(length, tiling.side) * scale, tiling.overlap * scale
     guard = overlap // 4

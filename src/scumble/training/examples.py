@@ -190,16 +190,24 @@ def gradient_checkpointing(model: Model, on: bool) -> Generator[None]:
 
 
 def objective(
-    model: Model, drawn: Drawn, condition: Condition | None, *, weighting: Weighting = "none"
+    model: Model,
+    drawn: Drawn,
+    condition: Condition | None,
+    *,
+    weighting: Weighting = "none",
+    beside: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """The denoising loss of each example, (B,) float32: ||eps - eps_theta(x_t, t, c)||^2 averaged over the
     numbers of a latent (Ho et al. 2020, equation 14), or the same on what the model predicts instead of eps.
 
-    Where there is a mask, averaged over what it shows: the same scale whatever its size.
+    Where there is a mask, averaged over what it shows: the same scale whatever its size. An upscaler sees
+    `beside` (B, k, h, w) too, the noised small pictures, and is told `labels` (B,), their noise levels.
     """
     level = model.schedule.levels(drawn.t)
     x = level.mix(drawn.x0, drawn.eps)
-    predicted = model.predict(x, drawn.t, condition)
+    given = x if beside is None else torch.cat([x, beside], dim=1)
+    predicted = model.predict(given, drawn.t, condition, labels)
     wanted = target(drawn.x0, drawn.eps, level, model.prediction).float()
     error = (predicted - wanted).square()  # (B, c, h, w)
     if drawn.mask is None:

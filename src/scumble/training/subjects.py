@@ -120,9 +120,11 @@ def sentences(
 
 
 def check_subjects(model: Model, subjects: Sequence[Subject]) -> None:
-    """Raise PromptError for a model without words; InputError in float16, for a word that the model knows
-    already, and for one word for two subjects; WeightsError for what can be no word.
+    """Raise PromptError for a model without words; InputError for an upscaler, in float16, for a word that
+    the model knows already, and for one word for two subjects; WeightsError for what can be no word.
     """
+    if model.upscaling is not None:
+        raise InputError(f"{model.name} is an upscaler.", "Learn on a model that draws; see --upscaler.")
     if not model.text_encoders:
         raise PromptError(f"{model.name} is a model without words.", "Choose one that reads prompts.")
     if model.dtype == torch.float16:

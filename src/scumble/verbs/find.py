@@ -14,11 +14,13 @@ from scumble.history.recipe import Ingredient, Recipe, printable
 from scumble.history.store import Store
 from scumble.models.hub import is_hub_id
 
-__all__ = ["Found", "Place", "find_files", "find_model", "shown"]
+__all__ = ["MODELS", "Found", "Place", "find_files", "find_model", "shown"]
 
-TOYBOX = ("toybox", "toybox-instruct")
+TOYBOX = ("toybox", "toybox-instruct", "toybox-upscaler")
 """Models that come with the package, by name."""
 WEIGHTS = "weights"
+MODELS = ("upscaler",)
+"""Roles of ingredients that are models, which `find_model` finds."""
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ def shown(ingredient: Ingredient) -> str:
 
 
 def find_files(recipe: Recipe, given: Sequence[str], history: Store | None) -> Found:
-    """A file for every ingredient of `recipe`.
+    """A file for every ingredient of `recipe` but models.
 
     `given` are `FILE`, which must be one of those that went in, or `ROLE=FILE`, which goes in for it whatever
     it holds. Raises InputError, by name, for what is missing, for a file that is another than it was, and for
@@ -63,7 +65,7 @@ def find_files(recipe: Recipe, given: Sequence[str], history: Store | None) -> F
         _place_given(recipe, text, slots, found)
     missing: list[Ingredient] = []
     for number, ingredient in enumerate(recipe.ingredients):
-        if number in slots:
+        if number in slots or ingredient.role in MODELS:
             continue
         if (file := _remembered(ingredient, history)) is not None:
             slots[number] = file

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbelow
@@ -25,6 +26,7 @@ from scumble.sampling.guided import Interval, default_guidance
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
 from scumble.sampling.text_to_image import SamplerOptions, Task, draw_batch
+from scumble.verbs.enlarging import UPSCALER, Enlarger, cost, enlarger
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, planned_paths, save_pictures, sheet
 
@@ -80,6 +82,10 @@ class GenerateConfig(ModelConfig):
     """Height in pixels; none takes the model's own size."""
     batch: Annotated[int, Field(ge=1, le=1024)] = 8
     """Pictures drawn at once; halved when memory runs out."""
+    upscaler: str | None = None
+    """A model that makes the pictures larger when they are drawn; none leaves them."""
+    noise_level: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """What the upscaler is told of noise; none takes its own, or the one that the weights were tuned with."""
 
     def options(self, model: Model) -> SamplerOptions:
         """The sampler's part, with the defaults of `model`. Raises ConfigError for unknown names."""
@@ -100,6 +106,17 @@ class GenerateConfig(ModelConfig):
         """The same with a seed, drawn if there is none."""
         return self if self.seed is not None else self.replace(seed=randbelow(2**32))
 
+    @contextmanager
+    def enlarging(self) -> Generator[Enlarger | None]:
+        """Inside, what makes the pictures larger, with what the weights hold for it; None where none does."""
+        if self.upscaler is None:
+            yield None
+            return
+        where = ModelConfig.of({name: getattr(self, name) for name in ModelConfig.model_fields})
+        where = where.replace(model=self.upscaler, revision=None)
+        with enlarger(where, self.prompt, self.negative, self.noise_level) as found:
+            yield found
+
     @property
     def seeds(self) -> range:
         """One seed a picture. The settings need to be `seeded`."""
@@ -108,7 +125,11 @@ class GenerateConfig(ModelConfig):
         return range(self.seed, self.seed + self.count)
 
     def task(self, model: Model) -> Task:
-        """What to draw on `model`. The settings need to be `seeded`. An editing model is an InputError."""
+        """What to draw on `model`. The settings need to be `seeded`. Raises InputError for a model that edits
+        or makes larger.
+        """
+        if model.upscaling is not None:
+            raise InputError(f"{model.name} is an upscaler.", "Use it with scumble upscale.")
         if model.condition_channels:
             raise InputError(
                 f"{model.name} is an editing model.", "Give it a picture to edit: scumble edit instruct."
@@ -141,8 +162,9 @@ def generate(prompt: str, **settings: Any) -> list[Picture]:
 
 def draw(config: GenerateConfig, model: Model, task: Task, *, preview_every: int = 0) -> Loop[list[Picture]]:
     """Draw `task`, made by `config.task(model)`, as a loop; returns the pictures with their recipes."""
-    with config.attached(model) as learnt:
-        batch = _Batch(config, model, task, _recipe(config, model, task, model.hash, learnt), preview_every)
+    with config.attached(model) as learnt, config.enlarging() as larger:
+        recipe = _recipe(config, model, task, model.hash, learnt, larger)
+        batch = _Batch(config, model, task, recipe, preview_every, larger)
         return (yield from in_batches(task.seeds, batch.drawn, config.batch))
 
 
@@ -150,9 +172,16 @@ class _Batch:
     """Draws one batch after another: what `in_batches` calls."""
 
     def __init__(
-        self, config: GenerateConfig, model: Model, task: Task, recipe: Recipe, preview_every: int
+        self,
+        config: GenerateConfig,
+        model: Model,
+        task: Task,
+        recipe: Recipe,
+        preview_every: int,
+        larger: Enlarger | None,
     ) -> None:
         self._config, self._model, self._task, self._recipe = config, model, task, recipe
+        self._larger = larger
         self._previewer = Previewer.fit(model) if preview_every else None
         self._preview_every = preview_every
 
@@ -161,7 +190,17 @@ class _Batch:
         pixels = yield from draw_batch(
             self._model, self._task, seeds, done, self._previewer, self._preview_every
         )
+        if self._larger is not None:
+            pixels = yield from self._enlarged(pixels, seeds)
         return [self._picture(*one) for one in zip(pixels, seeds, strict=True)]
+
+    def _enlarged(self, pixels: Sequence[Tensor], seeds: Sequence[int]) -> Loop[list[Tensor]]:
+        """One at a time: a large picture takes all the memory there is."""
+        assert self._larger is not None
+        large: list[Tensor] = []
+        for one, seed in zip(pixels, seeds, strict=True):
+            large += yield from self._larger(one[None], [seed])
+        return large
 
     def _picture(self, pixels: Tensor, seed: int) -> Picture:
         """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
@@ -201,9 +240,9 @@ def draw_to(
     model = config.load()
     task = config.task(model)
     files: list[dict[str, str | int]] = []
-    with config.attached(model) as learnt:
-        recipe = _recipe(config, model, task, model.hash if with_recipe else UNHASHED, learnt)
-        batch = _Batch(config, model, task, recipe, preview_every)
+    with config.attached(model) as learnt, config.enlarging() as larger:
+        recipe = _recipe(config, model, task, model.hash if with_recipe else UNHASHED, learnt, larger)
+        batch = _Batch(config, model, task, recipe, preview_every, larger)
 
         def written(seeds: Sequence[int], done: int) -> Loop[list[Picture]]:
             pictures = yield from batch.drawn(seeds, done)
@@ -231,13 +270,18 @@ def draw_to(
 
 def _settings(config: GenerateConfig, task: Task) -> dict[str, Any]:
     """The settings of one picture, defaults filled in: as if it had been the only one asked for."""
-    elsewhere = {"seed", "count", "batch", *ModelConfig.model_fields}
+    elsewhere = {"seed", "count", "batch", UPSCALER, *ModelConfig.model_fields}
     settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
     return settings | {"width": task.width, "height": task.height, "guidance": task.options.guidance}
 
 
 def _recipe(
-    config: GenerateConfig, model: Model, task: Task, digest: str, learnt: tuple[Ingredient, ...]
+    config: GenerateConfig,
+    model: Model,
+    task: Task,
+    digest: str,
+    learnt: tuple[Ingredient, ...],
+    larger: Enlarger | None = None,
 ) -> Recipe:
     """The recipe of the first picture; the others' differ in seed and batch. `digest` is the model's."""
     return Recipe(
@@ -245,7 +289,7 @@ def _recipe(
         settings=_settings(config, task),
         seed=task.seeds[0],
         model=Ingredient.of("model", config.model, digest),
-        ingredients=learnt,
+        ingredients=learnt if larger is None else (*learnt, larger.ingredient),
         machine=config.machine(model),
     )
 
@@ -303,8 +347,14 @@ def estimate_generate(
     flops = step.flops * calls + decoding.flops * config.count
     speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
     weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
+    with config.enlarging() as larger:
+        more = estimate.Cost(0, 0)
+        if larger is not None:
+            more = cost(larger.model, (task.height, task.width), larger.task, config.count)
+            also = larger.model
+            weights += estimate.parameter_bytes(also.denoiser, also.autoencoder, *also.text_encoders)
     return Estimate(
-        seconds=flops / speed,
-        memory_bytes=weights + max(step.peak_bytes, decoding.peak_bytes),
+        seconds=(flops + more.flops) / speed,
+        memory_bytes=weights + max(step.peak_bytes, decoding.peak_bytes, more.peak_bytes),
         settings={**_settings(config, task), "seed": task.seeds[0], "count": config.count},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256 as bytes_sha256
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -21,6 +21,7 @@ from scumble.data.subjects import Shot, Subject, read_subject
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.model import Model
 from scumble.sampling import estimate
+from scumble.sampling.upscaling import upscaling
 from scumble.training.fit import FitConfig, Fitted
 from scumble.verbs.generate import RANDOM_MODEL, Estimate
 from scumble.verbs.load import ModelConfig
@@ -96,12 +97,14 @@ def learn(
     method: str,
     *subjects: tuple[Path | str, str, str],
     model: str = "toybox",
+    upscaler: str | None = None,
     preset: str | None = None,
     **given: Any,
 ) -> Weights:
     """Learn subjects, each (folder, word, class noun), by `method`; settings are those of the method.
 
-    `custom-diffusion` learns a concept from captions alone where word and noun are empty.
+    `custom-diffusion` learns a concept from captions alone where word and noun are empty; `dreambooth` tunes
+    the model `upscaler` too, if one is given.
 
     >>> weights = scumble.learn("textual-inversion", ("photos/rex", "<rex>", "dog"))
     >>> weights.save("rex.safetensors")
@@ -109,7 +112,10 @@ def learn(
     config = config_for(method, model, preset, None, **given)
     read = [read_subject(*subject) for subject in subjects]
     on = for_learning(ModelConfig(model=model))
+    larger = _upscaler(method, upscaler, config, on)
     weights, _ = finish(METHODS[method].learn(on.load(), read, config))
+    if larger is not None:
+        weights, _ = finish(_tuned(weights, larger, read, config))
     return weights
 
 
@@ -120,11 +126,13 @@ def learn_to(
     on: ModelConfig,
     out: Path,
     *,
+    upscaler: str | None = None,
     overwrite: bool = False,
 ) -> Loop[Learnt]:
     """Learn and write the weights to `out`, from the newest checkpoint of the run in `run_folder(out)`.
 
-    All input is read and every name checked before the work. Raises InputError where `out` is there already.
+    What DreamBooth teaches the model `upscaler`, if one is given, goes into the same file. All input is read
+    and every name checked before the work. Raises InputError where `out` is there already.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
@@ -135,20 +143,52 @@ def learn_to(
     read = [read_subject(*subject) for subject in subjects]
     notes = [note for subject in read for note in subject.notes]
     notes += [CONSENT] if any(PEOPLE & set(s.noun.lower().split()) for s in read) else []
+    larger = _upscaler(method, upscaler, config, on)
     model = for_learning(on).load()
     notes += [RANDOM_MODEL] if model.is_random else []
     run = RunFolder(run_folder(out))
     _same_inputs(run, method, read, model)
     run.write_config(config.to_toml())
     weights, fitted = yield from METHODS[method].learn(model, read, config, run=run)
+    notes += fitted.notes
+    if larger is not None:
+        large_run = RunFolder(run.path / "upscaler")
+        _same_inputs(large_run, method, read, larger)
+        weights, more = yield from _tuned(weights, larger, read, config, large_run)
+        notes += more.notes
     weights.save(out)
     atomic_write(run.path / "README.txt", f"The learning of {out.name}: safe to remove.\n".encode())
-    notes += fitted.notes
     if fitted.stopped_early:
         notes.append(f"Stopped after {fitted.steps} steps: the held-out loss fell no more.")
     use = read[0].name or next((shot.caption for shot in read[0].shots if shot.caption), "")
     note, words = " ".join(notes), list(weights.words)
     return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, note, words, use)
+
+
+def _upscaler(method: str, name: str | None, config: FitConfig, on: ModelConfig) -> Model | None:
+    """The upscaler that is tuned too, loaded before the work. Raises InputError for a method without such a
+    stage and for another kind of model.
+    """
+    if name is None:
+        return None
+    if not isinstance(config, dreambooth.Config):
+        raise InputError(f"{method} has no super-resolution stage.", "Leave --upscaler out.")
+    model = for_learning(on.replace(model=name, revision=None)).load()
+    upscaling(model)
+    return model if config.upscaler_steps else None
+
+
+def _tuned(
+    weights: Weights,
+    upscaler: Model,
+    subjects: Sequence[Subject],
+    config: FitConfig,
+    run: RunFolder | None = None,
+) -> Loop[tuple[Weights, Fitted]]:
+    """`weights` with what the upscaler learns of the same subjects."""
+    assert isinstance(config, dreambooth.Config)
+    part, fitted = yield from dreambooth.learn_upscaler(upscaler, subjects, config, run=run)
+    return replace(weights, upscaler=part), fitted
 
 
 def for_learning(on: ModelConfig) -> ModelConfig:

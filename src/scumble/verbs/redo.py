@@ -26,12 +26,13 @@ from scumble.core.files import sha256
 from scumble.core.images import Picture as Pixels
 from scumble.core.images import read_image
 from scumble.history.embed import read_recipe
-from scumble.history.recipe import Recipe, library_versions, printable
+from scumble.history.recipe import Ingredient, Recipe, library_versions, printable
 from scumble.history.store import Store, recalled
-from scumble.models.load import DTYPES
+from scumble.models.hash import fingerprint
+from scumble.models.load import DTYPES, find
 from scumble.models.model import Model
 from scumble.verbs import redo_film
-from scumble.verbs.find import Found, find_files, find_model
+from scumble.verbs.find import MODELS, Found, find_files, find_model
 from scumble.verbs.generate import Saved
 from scumble.verbs.load import ModelConfig
 from scumble.verbs.outputs import Picture, is_folder, planned_paths, save_pictures, sheet
@@ -124,8 +125,11 @@ def plan(
                 "any_base": not anyway and not found.other_weights,
                 **_computed(recipe, device, dtype),
             }
+            if (upscaler := _upscaler(recipe)) is not None:
+                ours["upscaler"] = find_model(upscaler, None, history, download=download).name
             where = ModelConfig if issubclass(verb.config, ModelConfig) else VisionConfig
-            values |= {name: value for name, value in ours.items() if name in where.model_fields}
+            fields = {*where.model_fields, *verb.places}
+            values |= {name: value for name, value in ours.items() if name in fields}
     return Plan(recipe, verb, _config(verb, values), found, changed, original, anyway)
 
 
@@ -148,7 +152,7 @@ def redo_to(what: Path | int, out: Path, *, overwrite: bool = False, **options: 
     [path] = planned_paths(out / "again.png" if is_folder(out) else out, [0], overwrite=overwrite)
     picture = yield from _made(planned)
     before = _before(planned, path)
-    edited = any(ingredient.role != "weights" for ingredient in planned.recipe.ingredients)
+    edited = any(i.role not in ("weights", *MODELS) for i in planned.recipe.ingredients)
     [row] = save_pictures([picture], [path], edited=edited)
     same = None if before is None else read_image(path, background=None) == before
     withheld = ["The model's safety checker withheld the picture; it is black."] if picture.withheld else []
@@ -173,6 +177,7 @@ def _made(planned: Plan) -> Loop[Picture]:
     if planned.verb.film is not None:
         raise InputError("A video was asked for as a picture.", "`scumble redo` writes videos.")
     model = _loaded(config, planned) if isinstance(config, ModelConfig | VisionConfig) else None
+    _check_upscaler(planned)
     with _threads(recipe):
         pictures = yield from planned.verb.again(config, model, planned.found.files)
     if recipe.output == "grid":
@@ -204,6 +209,24 @@ def _loaded(config: ModelConfig | VisionConfig, planned: Plan) -> Model | None:
             "Give the right one with --model, or say --anyway.",
         )
     return model
+
+
+def _upscaler(recipe: Recipe) -> Ingredient | None:
+    """The model that enlarged the picture, if one did."""
+    return next((i for i in recipe.ingredients if i.role in MODELS), None)
+
+
+def _check_upscaler(planned: Plan) -> None:
+    """Raises InputError where the upscaler that was found is another than the recipe's."""
+    wanted, name = _upscaler(planned.recipe), getattr(planned.config, "upscaler", None)
+    if wanted is None or name is None or planned.anyway:
+        return
+    found = fingerprint(find(name, offline=True))
+    if found != wanted.hash:
+        raise InputError(
+            f"{name} is not the upscaler that made it: its hash is {found[:12]}, not {wanted.hash[:12]}.",
+            "Say --anyway to use it all the same.",
+        )
 
 
 # Settings

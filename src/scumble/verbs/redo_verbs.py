@@ -16,6 +16,7 @@ from scumble.verbs import (
     generate,
     redo_film,
     strokes,
+    upscale,
 )
 from scumble.verbs.generate import Saved
 from scumble.verbs.load import ModelConfig
@@ -45,7 +46,8 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "generate": Verb(generate.GenerateConfig, generate.again),
+    "generate": Verb(generate.GenerateConfig, generate.again, takes=("upscaler",), places=("upscaler",)),
+    "upscale": Verb(upscale.UpscaleConfig, upscale.again, ("image",)),
     "edit instruct": Verb(edit_instruct.InstructConfig, edit_instruct.again, ("image",), ("mask",)),
     "edit sdedit": Verb(edit_sdedit.SdeditConfig, edit_sdedit.again, ("guide",), ("original", "mask")),
     "edit text2live": Verb(edit_text2live.Text2liveConfig, edit_text2live.again, ("image",), ("mask",)),
