@@ -47,6 +47,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("merge",),
     ("redo",),
     ("strokes",),
+    ("studio",),
     ("toybox",),
     ("toybox", "render"),
     ("toybox", "subjects"),

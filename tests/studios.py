@@ -31,8 +31,10 @@ ADDRESS = "http://127.0.0.1:7860"
 @contextmanager
 def studio(folder: Path, **settings: Any) -> Iterator[FastAPI]:
     """A studio that works, until the block ends."""
-    given = {"folder": folder, "model": str(shared("sd1")), "instruct_model": str(shared("ip2p"))} | settings
-    app = create_app(Settings(**given))
+    models = {"model": "sd1", "instruct_model": "ip2p", "upscaler": "upscaler"}
+    app = create_app(
+        Settings(**{"folder": folder, **{k: str(shared(v)) for k, v in models.items()}, **settings})
+    )
     with TestClient(app, base_url=ADDRESS):
         yield app
 

@@ -239,11 +239,13 @@ def _config(verb: Verb, asked: dict[str, Any], learning: Learning | None, settin
 
 def _input(one: Input, value: object, find: Find) -> list[Path]:
     """Files of one input. Raises InputError where it is lacking, Refused for an id that is not there."""
-    if one.type != "images":
-        value = [] if value is None else [value]
-    if not isinstance(value, list) or (one.required and not value):
-        if value is None or value == []:
+    if value is None or value == []:
+        if one.required:
             raise ConfigError(f"{one.name} is missing.", one.help)
+        return []
+    if one.type != "images":
+        value = [value]
+    if not isinstance(value, list):
         raise ConfigError(f"{one.name} is no list of pictures.")
     ids = cast("list[object]", value)
     if len(ids) > MOST_PICTURES:
