@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,10 +65,9 @@ def studio(
     settings = options.settings(Settings, None, **given)
     with listen(settings) as ear:
         here = address(settings, ear)
-        try:
+        with suppress(KeyboardInterrupt):
             serve(settings, ear, lambda: _announce(here, settings, browser=not no_browser))
-        except KeyboardInterrupt:
-            say("The studio is closed; everything is kept.")
+        say("The studio is closed; everything is kept.")
 
 
 def _announce(here: str, settings: Any, *, browser: bool) -> None:

@@ -296,7 +296,7 @@ def _weights(sent: Path, name: str, path: Path) -> _New:
 def _result(path: Path, facts: Mapping[str, Any]) -> _New:
     """A file that a verb has written."""
     if path.suffix == ".safetensors":
-        return _New(WEIGHTS, path.name, path, facts=_facts(Weights.load(path)) | facts)
+        return _New(WEIGHTS, path.name, path, facts={**_facts(Weights.load(path)), **facts})
     picture = read_image(path, background=None)
     try:
         recipe = read_recipe(path)

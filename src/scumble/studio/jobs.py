@@ -300,17 +300,17 @@ class Jobs:
             self._end(job, state)
 
     def _end(self, job: Job, state: str) -> None:
+        """Write down how a job ended, and only then say so: whoever finds it no more here finds it there."""
         job.seconds, job.began, job.preview = round(job.passed, 2), None, None
-        if state == CANCELLED:
-            job.note = ""
-        job.state = state
-        job.version += 1
+        job.note = "" if state == CANCELLED else job.note
         self._database.write(
             "UPDATE job SET state = ?, seconds = ?, step = ?, steps = ?, note = ?, error = ?, remedy = ? "
             "WHERE id = ?",
-            job.state, job.seconds, job.step, job.steps, job.note, job.error, job.remedy, job.id,
+            state, job.seconds, job.step, job.steps, job.note, job.error, job.remedy, job.id,
         )  # fmt: skip
-        self._live.pop(job.id, None)  # only now: whoever finds it no more here finds it there
+        job.state = state
+        job.version += 1
+        self._live.pop(job.id, None)
 
     def _recover(self) -> None:
         """Queue what waited when the studio last ended; what ran then has failed, as it may be what ended
