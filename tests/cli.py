@@ -16,12 +16,15 @@ __all__ = ["COMMANDS", "Outcome", "scumble"]
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     (),
+    ("advise",),
     ("atlas",),
     ("bench",),
+    ("bench", "claims"),
     ("bench", "edits"),
     ("bench", "full-size"),
     ("bench", "speed"),
     ("bench", "toybox"),
+    ("compare",),
     ("composite",),
     ("convert",),
     ("data",),
@@ -29,6 +32,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("data", "language-model"),
     ("data", "regularization"),
     ("demo",),
+    ("doctor",),
     ("edit",),
     ("edit", "instruct"),
     ("edit", "sdedit"),
@@ -54,6 +58,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("toybox", "unpack"),
     ("train",),
     ("train", "instruct-pix2pix"),
+    ("upscale",),
 )
 """Every command there is."""
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from scumble.core.version import VERSION
 
 if TYPE_CHECKING:
+    from scumble.verbs.advise import advise as advise
     from scumble.verbs.atlas import atlas as atlas
+    from scumble.verbs.compare import compare as compare
     from scumble.verbs.composite import composite as composite
     from scumble.verbs.convert import convert as convert
     from scumble.verbs.data_instructions import data_instructions as data_instructions
@@ -32,11 +34,14 @@ if TYPE_CHECKING:
     from scumble.verbs.redo import redo as redo
     from scumble.verbs.strokes import strokes as strokes
     from scumble.verbs.train_instruct import train_instruct as train_instruct
+    from scumble.verbs.upscale import upscale as upscale
 
 __version__ = VERSION
 
 _HOMES = {
+    "advise": "scumble.verbs.advise",
     "atlas": "scumble.verbs.atlas",
+    "compare": "scumble.verbs.compare",
     "composite": "scumble.verbs.composite",
     "convert": "scumble.verbs.convert",
     "data_instructions": "scumble.verbs.data_instructions",
@@ -52,12 +57,15 @@ _HOMES = {
     "redo": "scumble.verbs.redo",
     "strokes": "scumble.verbs.strokes",
     "train_instruct": "scumble.verbs.train_instruct",
+    "upscale": "scumble.verbs.upscale",
 }
 """Public names and the modules that they live in."""
 
 __all__ = [
     "__version__",
+    "advise",
     "atlas",
+    "compare",
     "composite",
     "convert",
     "data_instructions",
@@ -73,6 +81,7 @@ __all__ = [
     "redo",
     "strokes",
     "train_instruct",
+    "upscale",
 ]
 
 

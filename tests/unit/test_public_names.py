@@ -14,7 +14,9 @@ ROOT = Path(scumble.__file__).parent
 
 PUBLIC = [
     "__version__",
+    "advise",
     "atlas",
+    "compare",
     "composite",
     "convert",
     "data_instructions",
@@ -30,6 +32,7 @@ PUBLIC = [
     "redo",
     "strokes",
     "train_instruct",
+    "upscale",
 ]
 """The names of `import scumble`. A change here is a change that users see: it belongs in CHANGELOG too."""
 

@@ -23,6 +23,7 @@ from scumble.verbs.redo import Redone, plan, redo_to
 from scumble.verbs.redo_verbs import VERBS
 from tiny import make, shared
 from tiny_clip import shared_clip
+from upscalers import shared_latent_upscaler
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +90,10 @@ def made(tmp_path: Path) -> dict[str, Path]:
     )
     layer = ("edit", "text2live", original, "--prompt", "a red cat", "--config", small)
     run(*layer, "--steps", 2, "--seed", 3, "-o", out / "layered.png")
+    larger = ("--steps", 2, "--seed", 5, "--prompt", "a cat", "-o", out / "larger.png")
+    run("upscale", original, "--model", shared("upscaler"), *larger)
+    upscaler = ("--upscaler", shared_latent_upscaler())
+    run("generate", "a cat", *TINY, *upscaler, "-o", out / "drawn-larger.png")
     run("strokes", original, "--colours", 3, "-o", out / "strokes.png")
     paste = ("--at", "20,15", "--rotate", 30, "--mask-out", out / "pasted-mask.png")
     run("composite", original, patch, *paste, "-o", out / "pasted.png")
@@ -97,7 +102,7 @@ def made(tmp_path: Path) -> dict[str, Path]:
 
 def test_every_kind_of_output_is_made_again_to_the_bit(tmp_path: Path) -> None:
     outputs = made(tmp_path)
-    assert len(outputs) == 26
+    assert len(outputs) == 28
     assert {read_recipe(path).command for path in outputs.values()} == set(VERBS) - {
         "edit text2live of a video"
     }

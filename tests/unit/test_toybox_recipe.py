@@ -100,6 +100,19 @@ def test_the_editing_folder_shares_its_other_parts(expanded: Path) -> None:
     assert editing["conv_in.weight"].shape[1] == 8
 
 
+def test_toybox_upscaler_is_a_model(expanded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toybox, "folder", lambda: expanded)
+    model = load("toybox-upscaler")
+    assert (model.family, model.default_size, model.text_encoders) == ("upscaler", 128, ())
+    assert model.upscaling is not None
+    assert (model.upscaling.factor, model.upscaling.highest) == (2, 99)
+    weights = "vae/diffusion_pytorch_model.safetensors"
+    assert (expanded / weights).samefile(expanded / toybox.UPSCALING / weights)
+    monkeypatch.setattr(toybox, "folder", lambda: expanded / "vae")
+    with pytest.raises(ModelError, match="no weights for toybox-upscaler yet"):
+        load("toybox-upscaler")
+
+
 def test_toybox_instruct_is_a_model(expanded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toybox, "folder", lambda: expanded)
     model = load("toybox-instruct")

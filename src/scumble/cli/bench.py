@@ -151,11 +151,29 @@ def speed(
     output: Output,
     model: Model = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each side is timed.")] = 9,
-    steps: Annotated[int, typer.Option(min=2, help="Denoising steps of both sides.")] = 20,
+    steps: Annotated[
+        int | None, typer.Option(min=2, help="Steps of both sides.  [20; 30 of learning]")
+    ] = None,
+    learn: Annotated[
+        Path | None,
+        typer.Option(metavar="CHECKOUT", help="Time learning beside the scripts of this diffusers checkout."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="With --learn: only this one.")] = None,
+    size: Annotated[int | None, typer.Option(help="With --learn: pixels.  [128]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Time pictures and edits beside the pipelines of diffusers on the same model."""
+    """Time pictures and edits beside the pipelines of diffusers on the same model, or learning beside its
+    scripts.
+    """
+    if learn is not None:
+        from scumble.bench import learning_speed as bench
+
+        chosen = {"model": model, "steps": steps, "size": size, "methods": method and (method,)}
+        given = bench.Settings.of({name: value for name, value in chosen.items() if value is not None})
+        found = follow(bench.measure(output, learn, given))
+        give(found, as_json=as_json, text=bench.table(found))
+        return
     from scumble.bench.speed import Settings, measure, table
 
-    scores = follow(measure(output, Settings(model=model or "toybox", repeats=repeats, steps=steps)))
+    scores = follow(measure(output, Settings(model=model or "toybox", repeats=repeats, steps=steps or 20)))
     give(scores, as_json=as_json, text=table(scores))

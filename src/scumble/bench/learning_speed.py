@@ -1,0 +1,260 @@
+"""How fast subjects are learnt beside the example scripts of diffusers v0.40, on the same model, pictures,
+batch and precision, and how near to the floor: the forward and backward passes alone.
+
+The scripts' text is no part of this package; the folder of a diffusers checkout is given. Each side runs in a
+process of its own, one after another, and is timed from one optimiser step to the next, so that loading,
+class pictures and saving do not count; the first steps do not count either. Peak memory is the process's. The
+scripts are given their defaults, and the flags that make them fastest on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from scumble.bench.common import as_saved, claim, machine, one_of, rounded, write_json
+from scumble.bench.timed import FLOORS
+from scumble.core.config import Config
+from scumble.core.errors import InputError
+from scumble.core.events import Loop, Progress
+from scumble.core.files import atomic_write
+from scumble.core.images import from_unit, save_image
+from scumble.world.render import render
+from scumble.world.subjects import SUBJECTS, lookalike
+
+__all__ = ["PEERS", "Settings", "measure", "table"]
+
+WORD = "<subject>"
+FULL = "full-size"
+"""The name for Stable Diffusion 1.5's size with random weights, made in the run's folder."""
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "ACCELERATE_USE_CPU": "true",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A script, what it is always told, and what makes it fastest."""
+
+    script: str
+    method: str
+    settings: dict[str, Any]
+    """Of ours, to be the same."""
+    flags: tuple[str, ...] = ()
+    best: tuple[str, ...] = ()
+
+
+_CLASS = ("--with_prior_preservation", "--class_data_dir", "{kind}", "--class_prompt", "a {noun}")
+_CLASSES = ("--num_class_images", "{classes}", "--instance_data_dir", "{photos}")
+_TOLD = ("--instance_prompt", "a photo of a sks {noun}")
+PEERS: dict[str, Peer] = {
+    "textual-inversion": Peer(
+        "textual_inversion/textual_inversion.py",
+        "textual-inversion",
+        {"vectors": 1},
+        (
+            *("--train_data_dir", "{photos}", "--placeholder_token", WORD, "--initializer_token", "{noun}"),
+            *("--learnable_property", "object", "--save_steps", "1000000"),
+        ),
+    ),
+    "dreambooth": Peer(
+        "dreambooth/train_dreambooth.py",
+        "dreambooth",
+        {"train": "all", "prior_count": 4},
+        (*_CLASS, *_CLASSES, *_TOLD),
+        ("--pre_compute_text_embeddings", "--set_grads_to_none"),
+    ),
+    "dreambooth-low-rank": Peer(
+        "dreambooth/train_dreambooth_lora.py",
+        "dreambooth",
+        {"train": "low-rank", "rank": 4, "prior_count": 4},
+        (*_CLASS, *_CLASSES, *_TOLD, "--rank", "4"),
+        ("--pre_compute_text_embeddings",),
+    ),
+    "custom-diffusion": Peer(
+        "custom_diffusion/train_custom_diffusion.py",
+        "custom-diffusion",
+        {"prior_count": 4},
+        (
+            *_CLASS,
+            *_CLASSES,
+            *("--instance_prompt", f"a photo of a {WORD} {{noun}}", "--modifier_token", WORD),
+            *("--initializer_token", "{noun}", "--no_safe_serialization", "--dataloader_num_workers", "0"),
+        ),
+        ("--set_grads_to_none",),
+    ),
+}
+
+
+class Settings(Config):
+    """What is timed."""
+
+    model: str = "toybox"
+    """toybox, a folder of the Stable Diffusion 1 family, or full-size."""
+    methods: tuple[str, ...] = tuple(PEERS)
+    """Rows of the table."""
+    steps: Annotated[int, Field(ge=2)] = 30
+    """Optimiser steps of each side."""
+    warmup: Annotated[int, Field(ge=1)] = 5
+    """Of these, how many do not count."""
+    batch: Annotated[int, Field(ge=1)] = 1
+    """Pictures of the subject in a step; as many of the class go with them where a method takes any."""
+    size: Annotated[int, Field(ge=32)] = 128
+    """Pixels; 256 for full-size on a CPU."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What networks compute in."""
+
+
+def measure(out: Path, checkout: Path, settings: Settings) -> Loop[dict[str, Any]]:
+    """Time all sides and write `scores.json` and `table.md` into the folder `out`.
+
+    Raises InputError where `checkout` is none of diffusers, and where a side fails, with its last words.
+    """
+    for name in settings.methods:
+        one_of("method", name, FLOORS)
+    missing = [p.script for p in PEERS.values() if not (checkout / "examples" / p.script).is_file()]
+    if missing:
+        raise InputError(f"{checkout} has no examples/{missing[0]}.", "Give a checkout of diffusers v0.40.")
+    if settings.warmup >= settings.steps - 1:
+        raise InputError(f"Of {settings.steps} steps, {settings.warmup} cannot be for warming up.")
+    claim(out, {"settings": settings.model_dump(mode="json")})
+    _pictures(out, settings.size)
+    model = _model(out, settings.model)
+    rows: dict[str, Any] = {}
+    done = 0
+    for name in settings.methods:
+        rows[name] = {}
+        for side, command in _sides(name, out, checkout, model, settings).items():
+            rows[name][side] = _timed(out, f"{name} {side}", command, settings.warmup)
+            done += 1
+            yield Progress(stage="timing", step=done, total=4 * len(settings.methods))
+    scores = rounded({"settings": settings.model_dump(mode="json"), "methods": rows, "machine": machine()})
+    write_json(out / "scores.json", scores)
+    atomic_write(out / "table.md", (table(scores) + "\n").encode())
+    return scores
+
+
+def table(scores: dict[str, Any]) -> str:
+    """Steps a second, ratios and peak memory as Markdown."""
+    rows = [
+        "| | ours, steps/s | script | script, best flags | ours to the better | ours to the floor "
+        "| peak, ours | peak, script |",
+        "|---" * 8 + "|",
+    ]
+    for name, found in scores["methods"].items():
+        ours, plain, best, floor = (found[side] for side in ("ours", "script", "best", "floor"))
+        rate = [f"{side['rate']:.2f}" for side in (ours, plain, best)]
+        better = max(plain["rate"], best["rate"])
+        peaks = [f"{side['peak_bytes'] / 2**30:.2f} GiB" for side in (ours, plain)]
+        ratios = [f"{ours['rate'] / other:.2f}" for other in (better, floor["rate"])]
+        rows.append(f"| {name} | {' | '.join([*rate, *ratios, *peaks])} |")
+    return "\n".join(rows)
+
+
+def _pictures(out: Path, size: int) -> None:
+    """The photos of a subject, and as many pictures of others of its kind, of the size that is learnt at."""
+    subject = SUBJECTS[0]
+    others = [
+        type(s)(things=(lookalike(subject, s.seed),), place=s.place, seed=s.seed) for s in subject.scenes
+    ]
+    for name, scenes in (("photos", subject.scenes), ("class", others[:4])):
+        folder = out / name
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            for i, picture in enumerate(from_unit(as_saved(render(scenes, size=size).pixels))):
+                save_image(picture, folder / f"{i}.png")
+
+
+def _model(out: Path, name: str) -> tuple[str, Path]:
+    """What we load, and the folder that the scripts load."""
+    from scumble.models import toybox
+    from scumble.models.configs import random_model
+
+    if name == "toybox":
+        return name, toybox.folder()
+    if name != FULL:
+        return name, Path(name).absolute()
+    folder = out / "model"
+    if not folder.is_dir():
+        random_model("sd1", "full").save_folder(folder)
+    return str(folder), folder.absolute()
+
+
+def _sides(
+    name: str, out: Path, checkout: Path, model: tuple[str, Path], settings: Settings
+) -> dict[str, list[str]]:
+    """The arguments of `scumble.bench.timed` for each side."""
+    peer, noun = PEERS[name], SUBJECTS[0].noun
+    given = {
+        "row": name,
+        "method": peer.method,
+        "model": model[0],
+        "photos": str(out / "photos"),
+        "word": WORD,
+        "noun": noun,
+        "out": str(out / f"{name}.safetensors"),
+        "dtype": settings.dtype,
+        "batch": settings.batch,
+        "size": settings.size,
+        "steps": settings.steps,
+        "settings": {
+            **peer.settings,
+            **{key: getattr(settings, key) for key in ("steps", "batch", "size")},
+        },
+    }
+    places = {
+        "photos": str((out / "photos").absolute()),
+        "kind": str((out / "class").absolute()),
+        "classes": "4",
+        "noun": noun,
+    }
+    script = [
+        *("script", str(checkout / "examples" / peer.script)),
+        *("--pretrained_model_name_or_path", str(model[1])),
+        *(flag.format(**places) for flag in peer.flags),
+        *("--resolution", str(settings.size), "--train_batch_size", str(settings.batch)),
+        *("--max_train_steps", str(settings.steps), "--lr_warmup_steps", "0", "--seed", "0"),
+        *("--checkpointing_steps", "1000000"),
+        *("--mixed_precision", "bf16" if settings.dtype == "bfloat16" else "no"),
+        *("--output_dir", str((out / "theirs" / name).absolute())),
+    ]
+    return {
+        "floor": ["floor", json.dumps(given)],
+        "ours": ["learn", json.dumps(given)],
+        "script": script,
+        "best": [*script, *peer.best],
+    }
+
+
+def _timed(out: Path, name: str, command: list[str], warmup: int) -> dict[str, float]:
+    """Steps a second and peak memory of one side, which is run unless that was done."""
+    place = out / "sides" / f"{name}.json"
+    if not place.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        running = place.with_suffix(".running")
+        result = subprocess.run(
+            [sys.executable, "-m", "scumble.bench.timed", str(running), *command],
+            env={**environ, **OFFLINE},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            said = (result.stderr.strip() or "nothing").splitlines()[-1][-300:]
+            raise InputError(f"{name} failed: {said}")
+        running.rename(place)
+    found = json.loads(place.read_bytes())
+    times = found["times"]
+    between = [after - before for before, after in zip(times[warmup:-1], times[warmup + 1 :], strict=True)]
+    return {"rate": 1 / median(between), "peak_bytes": found["peak_bytes"], "steps": len(between)}
