@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli import scumble
-from scumble.bench.claims import custom, editing, run
+from scumble.bench.claims import custom, editing, lab, run
 from scumble.bench.claims.lab import QUICK, Lab, Settings
 from scumble.bench.claims.page import page, verdict
 from scumble.bench.claims.run import EXPERIMENTS, chosen, measure, publish
@@ -72,6 +72,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     """All of them, on a model that knows nothing, at the smallest size."""
     out = tmp_path_factory.mktemp("claims") / "run"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab, "RAYS", 1)
         patch.setattr(custom, "REAL", 2)
         patch.setattr(editing, "T0S", (0.3, 0.6))
         patch.setattr(editing, "IMAGE_SCALES", (1.0, 2.2))
@@ -141,14 +142,14 @@ def test_without_an_editing_model_the_rest_is_measured(tmp_path: Path) -> None:
 
 def test_scales_of_fidelity_have_their_ends(tmp_path: Path) -> None:
     """Its own renders are as good as can be, a look-alike's are nothing."""
-    lab = Lab(smallest(), tmp_path)
+    bench = Lab(smallest(), tmp_path)
     subject = SUBJECTS[8]
     prompts = [p for p in subject.prompts if p.kind == "recontextualisation"][:3]
-    own = lab.rendered([p.scene for p in prompts])
-    assert lab.fidelity(subject, prompts, own) > 0.5
-    obeyed = lab.obeyed(prompts, own)  # the judge was trained at twice the size
+    own = bench.rendered([p.scene for p in prompts])
+    assert bench.fidelity(subject, prompts, own) > 0.5
+    obeyed = bench.obeyed(prompts, own)  # the judge was trained at twice the size
     assert obeyed > 0.75
-    assert lab.obeyed(prompts, lab.rendered([SUBJECTS[0].scenes[0]] * 3)) < obeyed
+    assert bench.obeyed(prompts, bench.rendered([SUBJECTS[0].scenes[0]] * 3)) < obeyed
 
 
 def test_a_curve_is_above_another() -> None:

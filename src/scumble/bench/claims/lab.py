@@ -41,6 +41,8 @@ from scumble.world.subjects import SUBJECTS, Subject, SubjectPrompt, lookalike
 __all__ = ["QUICK", "WORD", "Lab", "Settings"]
 
 WORD = "<subject>"
+RAYS = 2
+"""Rays along each side of a pixel of a render."""
 
 
 class Settings(Config):
@@ -146,7 +148,7 @@ class Lab:
 
     def rendered(self, scenes: Sequence[Scene]) -> Tensor:
         """(N, 3, H, W) in [0, 1], as files have them."""
-        return as_saved(render(scenes, size=self.model.default_size).pixels)
+        return as_saved(render(scenes, size=self.model.default_size, supersample=RAYS).pixels)
 
     # Learning and drawing
 

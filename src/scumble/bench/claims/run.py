@@ -88,6 +88,8 @@ def _found(out: Path, claim: Claim) -> dict[str, Any]:
 def publish(found: Mapping[str, Any], docs: Path) -> None:
     """Put what was measured into `docs/data/claims.json`, over what was there, and make `docs/claims.md`.
 
+    `python docs/data/make.py` then copies the figures to where `scumble advise` reads them.
+
     Raises InputError where `docs` is no documentation of this project.
     """
     place = docs / "data" / "claims.json"
