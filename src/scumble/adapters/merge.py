@@ -87,6 +87,7 @@ def merge(model: Model, given: Sequence[Scaled], captions: Sequence[str], *, rid
         changes=changes,
         config={"how": "closed-form", "ridge": ridge, "captions": len(captions)},
         training={"told": told, "merged": [item.method for item, _ in given]},
+        upscaler=_upscaler(given),
     )
 
 
@@ -145,7 +146,19 @@ def compose(model: Model, given: Sequence[Scaled]) -> Weights:
         changes=changes,
         config={"how": "sum", "scales": [scale for _, scale in given]},
         training={"told": told, "merged": [item.method for item, _ in given]},
+        upscaler=_upscaler(given),
     )
+
+
+def _upscaler(given: Sequence[Scaled]) -> Weights | None:
+    """What one of them holds for an upscaler, at its whole strength; that of several is not added up."""
+    found = [(item.upscaler, scale) for item, scale in given if item.upscaler is not None]
+    if len(found) > 1 or any(scale != 1 for _, scale in found):
+        raise WeightsError(
+            "What weights hold for an upscaler can be merged from one of them only, at scale 1.",
+            "Learn the subjects together: dreambooth takes several with --subject.",
+        )
+    return found[0][0] if found else None
 
 
 def compress(weights: Weights, share: float) -> Weights:

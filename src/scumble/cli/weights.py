@@ -80,6 +80,8 @@ def convert(
         any_base=any_base,
         overwrite=overwrite,
     )
+    if done.note:
+        say(done.note)
     text = "\n".join(f"{row['path']} ({size(row['bytes'])})" for row in done.files)
     give({"files": done.files, "words": done.words}, as_json=as_json, text=text)
 

@@ -26,6 +26,7 @@ FORMATS: dict[str, ModuleType] = {"kohya": kohya, "a1111": a1111, "adobe": adobe
 MODEL = "diffusers-model"
 TARGETS = ("a1111", "diffusers", "kohya", "adobe", MODEL, "scumble")
 SUFFIXES = (".safetensors", *PICKLES)
+NO_PLACE = "What the weights hold for an upscaler is left out: only the format of scumble has a place for it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Converted:
     files: list[dict[str, Any]]
     """Path, bytes and SHA-256 of each file."""
     words: list[str]
+    note: str = ""
+    """What the person should know, in a sentence."""
 
 
 def convert_to(
@@ -74,7 +77,8 @@ def convert_to(
     else:
         written = _write(FORMATS[to].write(weights, model), out, trusted=on.trust_pickle)
     rows = [{"path": str(p), "bytes": p.stat().st_size, "sha256": sha256(p)} for p in written]
-    return Converted(rows, list(weights.words))
+    left_out = weights.upscaler is not None and to != "scumble"
+    return Converted(rows, list(weights.words), NO_PLACE if left_out else "")
 
 
 def convert(
@@ -147,7 +151,10 @@ def _renamed(weights: Weights, word: str, noun: str) -> Weights:
     if len(weights.words) != 1:
         raise InputError("Only weights with one word can have it renamed.", "Leave out --word and --noun.")
     [(text, one)] = weights.words.items()
-    return replace(weights, words={word or text: replace(one, noun=noun or one.noun)})
+    larger = weights.upscaler
+    if larger is not None and larger.words:
+        larger = _renamed(larger, word, noun)
+    return replace(weights, words={word or text: replace(one, noun=noun or one.noun)}, upscaler=larger)
 
 
 def _write(files: Mapping[str, Mapping[str, Any]], out: Path, *, trusted: bool) -> list[Path]:

@@ -52,10 +52,6 @@ def described(facts: dict[str, Any]) -> str:
 
 
 def _ours(path: Path, weights: Weights) -> dict[str, Any]:
-    dense = {n: c for n, c in weights.changes.items() if isinstance(c, Dense)}
-    low = {n: c for n, c in weights.changes.items() if not isinstance(c, Dense)}
-    ranks = Counter(len(c.a) for c in low.values() if not isinstance(c, Dense))
-    numbers = sum(t.numel() for c in weights.changes.values() for t in c.tensors().values())
     return {
         "file": str(path),
         "kind": "weights of scumble",
@@ -68,15 +64,24 @@ def _ours(path: Path, weights: Weights) -> dict[str, Any]:
             + (f", a kind of {word.noun}" if word.noun else "")
             for text, word in weights.words.items()
         },
-        "changes": {
-            "numbers": numbers,
-            "dense": len(dense),
-            "low-rank": len(low),
-            "ranks": ", ".join(f"{rank} ({count})" for rank, count in sorted(ranks.items())) or "none",
-            "parts": ", ".join(f"{part} ({n})" for part, n in _parts(weights).items()) or "none",
-        },
+        "changes": _changed(weights),
+        **({} if weights.upscaler is None else {"upscaler": _changed(weights.upscaler)}),
         "config": dict(weights.config),
         "training": {k: v for k, v in weights.training.items() if k != "losses"},
+    }
+
+
+def _changed(weights: Weights) -> dict[str, Any]:
+    """How many changes of which kinds."""
+    dense = {n: c for n, c in weights.changes.items() if isinstance(c, Dense)}
+    low = {n: c for n, c in weights.changes.items() if not isinstance(c, Dense)}
+    ranks = Counter(len(c.a) for c in low.values() if not isinstance(c, Dense))
+    return {
+        "numbers": sum(t.numel() for c in weights.changes.values() for t in c.tensors().values()),
+        "dense": len(dense),
+        "low-rank": len(low),
+        "ranks": ", ".join(f"{rank} ({count})" for rank, count in sorted(ranks.items())) or "none",
+        "parts": ", ".join(f"{part} ({n})" for part, n in _parts(weights).items()) or "none",
     }
 
 

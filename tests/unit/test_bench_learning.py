@@ -1,0 +1,162 @@
+"""The tables of the methods that learn, on tiny random models: that they run, go on, and add up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from scumble.bench import learning, learning_speed
+from scumble.bench.learning import METHODS, Settings, measure, table
+from scumble.bench.timed import stand_in
+from scumble.core.errors import InputError
+from scumble.core.events import finish
+from scumble.core.images import to_unit
+from tiny import shared
+
+FEW: dict[str, Any] = {
+    "subjects": 2,
+    "prompts": 2,
+    "seeds": 2,
+    "class_pictures": 2,
+    "learning_steps": 1,
+    "prior_count": 1,
+    "steps": 1,
+    "methods": ("textual-inversion", "custom-diffusion"),
+    "two": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "DIVERSE", 2)
+
+
+def row(method: str, seed: int, subject: str, *, marked: bool, fidelity: float, obeyed: float) -> Any:
+    return {
+        "method": method,
+        "seed": seed,
+        "subject": subject,
+        "marked": marked,
+        "fidelity": fidelity,
+        "obeyed": obeyed,
+        "obeyed by the base": 0.5,
+        "PRES": 0.1,
+        "DIV": 0.2,
+        "seconds": 10.0,
+        "bytes": 100,
+    }
+
+
+def test_every_figure_is_measured_and_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.of({**FEW, "model": str(shared("sd1"))})
+    scores = finish(measure(tmp_path / "out", settings))
+    assert len(scores["each"]) == 2 * 2 * 2
+    assert {r["marked"] for r in scores["each"]} == {True, False}
+    found = scores["methods"]["custom-diffusion"]
+    assert set(found) == {
+        *("fidelity", "PRES", "DIV", "seconds", "prompts", "without a mark", "with a mark"),
+        *("bytes", "bytes compressed"),
+    }
+    assert found["bytes"] > scores["methods"]["textual-inversion"]["bytes"]
+    monkeypatch.setattr(learning.Lab, "learnt", None)  # all of it is there: nothing is learnt again
+    assert finish(measure(tmp_path / "out", settings)) == scores
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == scores
+    assert (tmp_path / "out" / "table.md").read_text() == table(scores) + "\n"
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        finish(measure(tmp_path / "out", settings.replace(steps=2)))
+    with pytest.raises(InputError, match="no method 'dreamboth'"):
+        finish(measure(tmp_path / "x", settings.replace(methods=("dreamboth",))))
+
+
+def test_means_are_over_subjects_and_spreads_over_seeds() -> None:
+    rows = [
+        row("dreambooth", 0, "a", marked=False, fidelity=0.2, obeyed=0.5),
+        row("dreambooth", 0, "b", marked=True, fidelity=0.4, obeyed=0.4),
+        row("dreambooth", 1, "a", marked=False, fidelity=0.6, obeyed=0.3),
+        row("dreambooth", 1, "b", marked=True, fidelity=0.6, obeyed=0.3),
+    ]
+    found = learning._summary(rows)
+    assert found["fidelity"]["mean"] == pytest.approx(0.45)
+    assert found["fidelity"]["spread"] == pytest.approx(0.3 / 2**0.5)
+    assert found["without a mark"]["mean"] == pytest.approx(0.4)
+    assert found["with a mark"]["mean"] == pytest.approx(0.5)
+    assert found["prompts"]["mean"] == pytest.approx((0.9 + 0.6) / 2)
+    assert set(METHODS) == {*learning_speed.PEERS}
+
+
+# Speed
+
+
+def test_our_side_and_the_floor_are_timed_in_their_own_process(tmp_path: Path) -> None:
+    """In this one: `script` needs a checkout, which is somebody else's text."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "0.png")
+    given = {
+        "row": "dreambooth-low-rank",
+        "method": "dreambooth",
+        "model": str(shared("sd1")),
+        "photos": str(folder),
+        "word": "<rex>",
+        "noun": "dog",
+        "out": str(tmp_path / "w.safetensors"),
+        "dtype": "float32",
+        "batch": 1,
+        "size": 64,
+        "steps": 3,
+        "settings": {"steps": 3, "batch": 1, "size": 64, "rank": 2, "prior_weight": 0.0, "identifier": "cat"},
+    }
+    run = [sys.executable, "-m", "scumble.bench.timed", str(tmp_path / "t.json"), "floor", json.dumps(given)]
+    subprocess.run(run, check=True, capture_output=True)
+    found = json.loads((tmp_path / "t.json").read_text())
+    assert len(found["times"]) == 3
+    assert found["times"] == sorted(found["times"])
+    assert found["peak_bytes"] > 10**8
+
+
+def test_what_is_no_checkout_and_too_few_steps_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no examples/textual_inversion"):
+        finish(learning_speed.measure(tmp_path / "out", tmp_path, learning_speed.Settings()))
+
+
+def test_rates_and_ratios_in_the_table() -> None:
+    def side(rate: float) -> dict[str, float]:
+        return {"rate": rate, "peak_bytes": 2**30}
+
+    sides = {"ours": side(3.0), "script": side(1.0), "best": side(1.5), "floor": side(4.0)}
+    text = learning_speed.table({"methods": {"dreambooth": sides}})
+    last = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
+    assert last == ["dreambooth", "3.00", "1.00", "1.50", "2.00", "0.75", "1.00 GiB", "1.00 GiB"]
+
+
+def test_the_stand_in_does_what_the_scripts_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {name: sys.modules.get(name) for name in ("torchvision", "torchvision.transforms")}
+    try:
+        stand_in()
+        transforms: Any = sys.modules["torchvision.transforms"]
+        image = Image.linear_gradient("L").convert("RGB").resize((90, 60))
+        steps = [
+            transforms.Resize(32, interpolation=transforms.InterpolationMode.BILINEAR),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize([0.5], [0.5]),
+        ]
+        x = transforms.Compose(steps)(image)
+        assert x.shape == (3, 32, 32)
+        expected = to_unit(image.resize((48, 32)).crop((8, 0, 40, 32)))[0] * 2 - 1
+        torch.testing.assert_close(x, expected)
+        assert transforms.RandomHorizontalFlip(p=1.0)(image).getpixel((0, 0)) == image.getpixel((89, 0))
+        assert transforms.RandomCrop(20)(image).size == (20, 20)
+    finally:
+        for name, module in kept.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
