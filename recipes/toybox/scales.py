@@ -178,8 +178,8 @@ CPU = Scale(
     fit_autoencoder=Fit(steps=6000, batch=8, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4),
     fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4, muon=True),
     fit_judge=Fit(steps=6000, batch=32, lr=1e-3, ema=0.99, warmup=50, cooldown=0.4, muon=True),
-    fit_upscaler=Fit(steps=6000, batch=32, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4, muon=True),
-    large=2048,
+    fit_upscaler=Fit(steps=2500, batch=32, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4, muon=True),
+    large=1536,
     edits=24_576,
     fit_instruct=Fit(steps=5000, batch=32, lr=7e-4, warmup=100, cooldown=0.4),
 )
