@@ -1,6 +1,6 @@
-"""The pictures of docs/studio.md: every page of a studio that works with the toybox, light, dark and on a phone.
+"""The pictures of docs/studio.md: every page of a studio with the toybox, light, dark and on a phone.
 
-    .venv/bin/python tests/browser/screenshots.py docs/images/studio
+.venv/bin/python tests/browser/screenshots.py docs/images/studio
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import uvicorn
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from scumble.core.events import finish
 from scumble.studio.app import create_app
 from scumble.studio.serve import address, listen
 from scumble.studio.settings import Settings
-from scumble.verbs.toybox import render_subjects, render_world
+from scumble.world.render import render
+from scumble.world.subjects import SUBJECTS
 
 LOOKS = (("light", "light", (1280, 800)), ("dark", "dark", (1280, 800)), ("phone", "light", (360, 740)))
 PATIENCE = 900_000
-SCENES = (11, 23, 42)
+SUBJECT = SUBJECTS[0]
 
 
 @contextmanager
@@ -40,6 +40,15 @@ def serving(folder: Path, **more: str) -> Iterator[str]:
         time.sleep(0.1)
     yield address(settings, ear).rstrip("/")
     server.should_exit = True
+
+
+def rendered(folder: Path) -> list[Path]:
+    """Photos of one subject of the toy world."""
+    pixels = (render(SUBJECT.scenes, size=128).pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    paths = [folder / f"{SUBJECT.name}-{i}.png" for i in range(len(pixels))]
+    for path, array in zip(paths, pixels, strict=True):
+        Image.fromarray(array).save(path)
+    return paths
 
 
 class Camera:
@@ -79,9 +88,9 @@ def steps(page: Page, count: int) -> None:
 
 def generate(page: Page, camera: Camera) -> None:
     page.goto("/generate")
-    for prompt in ("a blue car in the snow", "a wooden boat under the stars", "a red cat on the beach at sunset"):
+    for prompt, count in (("a wooden boat under the stars", 2), ("a red cat on the beach at sunset", 4)):
         page.get_by_label("Prompt").fill(prompt)
-        page.locator('[data-field="count"] input[type=number]').fill("3")
+        page.locator('[data-field="count"] input[type=number]').fill(str(count))
         page.keyboard.press("Control+Enter")
         page.wait_for_timeout(500)
         wait(page)
@@ -91,12 +100,12 @@ def generate(page: Page, camera: Camera) -> None:
 def learn(page: Page, camera: Camera, photos: list[Path]) -> None:
     page.goto("/learn")
     page.get_by_label("Textual Inversion").check()
-    page.wait_for_selector('[data-field="images"]')
+    page.get_by_text("Find the word").wait_for()
     page.locator('[data-field="images"] input[type=file]').set_input_files(photos)
-    page.wait_for_function(f"document.querySelectorAll('.photos .chosen').length === {len(photos)}")
+    page.locator(".photos .chosen").nth(len(photos) - 1).wait_for()
     page.get_by_label("Word", exact=True).fill("<rex>")
-    page.get_by_label("Noun", exact=True).fill(photos[0].parent.name.split("-")[-1])
-    steps(page, 40)
+    page.get_by_label("Noun", exact=True).fill(SUBJECT.noun)
+    steps(page, 20)
     send(page)
     camera.take("learn")
 
@@ -105,7 +114,7 @@ def paint(page: Page, camera: Camera, photo: Path) -> None:
     page.goto("/paint")
     page.wait_for_selector("body[data-ready]")
     page.locator(".picture-buttons input[type=file]").set_input_files(photo)
-    page.wait_for_function("document.querySelectorAll('[aria-label=\"Colours of the picture\"] button').length > 1")
+    page.wait_for_selector('#canvas[data-pixels="128 x 128"]')
     box = page.locator("#canvas").bounding_box()
     assert box
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -139,7 +148,7 @@ def edit(page: Page, camera: Camera, photo: Path) -> None:
     page.locator('[data-field="image"] input[type=file]').set_input_files(photo)
     page.wait_for_selector('[data-field="image"] .chosen')
     page.get_by_label("Prompt").fill("a golden statue")
-    steps(page, 60)
+    steps(page, 25)
     send(page)
     camera.take("edit")
 
@@ -165,19 +174,16 @@ def main(out: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         work = Path(scratch)
-        scenes = finish(render_world(work / "world", count=8, seed=40, size=128))
-        subject = sorted(p for p in finish(render_subjects(work / "subjects", size=128)).iterdir() if p.is_dir())[0]
+        photos = rendered(work)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         with serving(work / "studio") as home:
             page = browser.new_page(base_url=home, viewport={"width": 1280, "height": 800})
             page.set_default_timeout(PATIENCE)
             camera = Camera(page, out)
-            photos = sorted(subject.glob("*.png"))
-            photo = sorted(scenes.glob("*.png"))[0]
             generate(page, camera)
             learn(page, camera, photos)
             paint(page, camera, photos[0])
-            edit(page, camera, photo)
+            edit(page, camera, photos[1])
             look_back(page, camera)
         with serving(work / "locked", password="a long password") as home:
             page = browser.new_page(base_url=home)

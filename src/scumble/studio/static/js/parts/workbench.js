@@ -29,7 +29,8 @@ export class Workbench {
   /** Put the form of `verb` into the panel, filled from this tab's draft and from what another page sent. */
   async open(verb, { before = [], sent = null } = {}) {
     this.verb = verb;
-    const facts = await get(`/api/forms/${verb}`);
+    this.panel.inert = true; // what is typed into the form that goes would be lost
+    const facts = await get(`/api/forms/${verb}`).finally(() => (this.panel.inert = false));
     if (this.verb !== verb) return;
     this.form = buildForm(facts, { leave: this.leave, before: [...before, el('p.sentence', {}, facts.sentence)] });
     const draft = `${this.page}:${verb}`;
