@@ -10,12 +10,14 @@ import threading
 import typer
 
 from scumble.cli import (
+    advise,
     atlas,
     bench,
     compare,
     composite,
     data,
     demo,
+    doctor,
     edit,
     generate,
     history,
@@ -49,6 +51,8 @@ for command in (demo.demo, generate.generate, strokes.strokes, composite.composi
 for command in (weights.merge, weights.convert, weights.inspect, compare.compare, upscale.upscale):
     app.command()(command)
 app.command()(studio.studio)
+for command in (advise.advise, doctor.doctor):
+    app.command()(command)
 for group in (learn.app, edit.app, train.app, data.app, history.app, toybox.app, bench.app):
     app.add_typer(group)
 
