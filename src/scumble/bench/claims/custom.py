@@ -45,7 +45,7 @@ def _by(lab: Lab, method: str = METHOD) -> Loop[Figures]:
     return (yield from learnt_figures(lab, method, lambda subject: lab.subject(method, subject)))
 
 
-def rates(lab: Lab) -> Loop[Found]:
+def _rates(lab: Lab) -> Loop[Found]:
     """Everything tuned on each subject; the folder of an analysis holds it whole."""
     found: list[dict[str, float]] = []
     for subject in lab.subjects:
@@ -61,7 +61,7 @@ def rates(lab: Lab) -> Loop[Found]:
     return {"figure": means["cross-attention"] / others, **means}
 
 
-def parameters(lab: Lab) -> Loop[Found]:
+def _parameters(lab: Lab) -> Loop[Found]:
     """Counted, not learnt."""
     yield from ()
     everything = sum(p.numel() for n, p in parameters_of(lab.model).items() if n.startswith("unet."))
@@ -70,7 +70,7 @@ def parameters(lab: Lab) -> Loop[Found]:
     return {"figure": learning / everything, "learning": float(learning), "denoiser": float(everything)}
 
 
-def size(lab: Lab) -> Loop[Found]:
+def _size(lab: Lab) -> Loop[Found]:
     subject = lab.subjects[0]
     mine, whole = (yield from lab.subject(METHOD, subject)), (yield from lab.subject("dreambooth", subject))
     small = lab.out / "weights" / f"{METHOD}-compressed-{subject.name}.safetensors"
@@ -81,7 +81,7 @@ def size(lab: Lab) -> Loop[Found]:
     return {"figure": sizes["bytes"] / other, "compressed, as a share": share, **sizes, "dreambooth": other}
 
 
-def duration(lab: Lab) -> Loop[Found]:
+def _duration(lab: Lab) -> Loop[Found]:
     """Of the steps themselves; what class pictures take is left out, since they are kept for the next run."""
     mine: list[float] = []
     other: list[float] = []
@@ -91,12 +91,12 @@ def duration(lab: Lab) -> Loop[Found]:
     return {"figure": sum(mine) / max(sum(other), 1e-9), METHOD: fmean(mine), "dreambooth": fmean(other)}
 
 
-def likeness(lab: Lab) -> Loop[Found]:
+def _likeness(lab: Lab) -> Loop[Found]:
     mine, other = (yield from _by(lab)), (yield from _by(lab, "dreambooth"))
     return {"figure": mine.fidelity - other.fidelity, METHOD: mine.fidelity, "dreambooth": other.fidelity}
 
 
-def prompts(lab: Lab) -> Loop[Found]:
+def _prompts(lab: Lab) -> Loop[Found]:
     mine, other = (yield from _by(lab)), (yield from _by(lab, "dreambooth"))
     return {"figure": mine.obeyed - other.obeyed, METHOD: mine.obeyed, "dreambooth": other.obeyed}
 
@@ -150,12 +150,12 @@ def _of_class(lab: Lab, noun: str) -> Tensor:
     return lab.features(lab.rendered(_scenes(noun, FRESH_SEED, min(lab.settings.fresh, 200))))
 
 
-def drift(lab: Lab) -> Loop[Found]:
+def _drift(lab: Lab) -> Loop[Found]:
     kept, free = (yield from _drifted(lab, "drawn")), (yield from _drifted(lab, "free"))
     return {"figure": kept / max(free, 1e-9), "with": kept, "without": free}
 
 
-def real_pictures(lab: Lab) -> Loop[Found]:
+def _real_pictures(lab: Lab) -> Loop[Found]:
     real, drawn = (yield from _drifted(lab, "real")), (yield from _drifted(lab, "drawn"))
     return {"figure": real / max(drawn, 1e-9), "real": real, "drawn": drawn}
 
@@ -189,7 +189,7 @@ def _joint(lab: Lab) -> Loop[Path]:
     return (yield from lab.learnt("custom-diffusion-two", METHOD, both))
 
 
-def two_subjects(lab: Lab) -> Loop[Found]:
+def _two_subjects(lab: Lab) -> Loop[Found]:
     one, other = _pair(lab)
     learnt = yield from _joint(lab)
     words = (f"{WORD} {one.noun}", f"{SECOND} {other.noun}")
@@ -208,7 +208,7 @@ def _merged(lab: Lab) -> Loop[tuple[Path, float]]:
     return place, time.perf_counter() - start
 
 
-def merge(lab: Lab) -> Loop[Found]:
+def _merge(lab: Lab) -> Loop[Found]:
     one, other = _pair(lab)
     words = (f"{WORD} {one.noun}", f"{SECOND} {other.noun}")
     weights, _ = yield from _merged(lab)
@@ -217,23 +217,23 @@ def merge(lab: Lab) -> Loop[Found]:
     return {"figure": merged / max(together, 0.02), "merged": merged, "together": together}
 
 
-def merge_seconds(lab: Lab) -> Loop[Found]:
+def _merge_seconds(lab: Lab) -> Loop[Found]:
     """With the loading of the model in it, which `scumble merge` does each time."""
     _, seconds = yield from _merged(lab)
     return {"figure": seconds}
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "custom-diffusion/rates": rates,
-    "custom-diffusion/parameters": parameters,
-    "custom-diffusion/bytes": size,
-    "custom-diffusion/time": duration,
-    "custom-diffusion/likeness": likeness,
-    "custom-diffusion/prompts": prompts,
-    "custom-diffusion/drift": drift,
-    "custom-diffusion/real-pictures": real_pictures,
-    "custom-diffusion/two-subjects": two_subjects,
-    "custom-diffusion/merge": merge,
-    "custom-diffusion/merge-seconds": merge_seconds,
+    "custom-diffusion/rates": _rates,
+    "custom-diffusion/parameters": _parameters,
+    "custom-diffusion/bytes": _size,
+    "custom-diffusion/time": _duration,
+    "custom-diffusion/likeness": _likeness,
+    "custom-diffusion/prompts": _prompts,
+    "custom-diffusion/drift": _drift,
+    "custom-diffusion/real-pictures": _real_pictures,
+    "custom-diffusion/two-subjects": _two_subjects,
+    "custom-diffusion/merge": _merge,
+    "custom-diffusion/merge-seconds": _merge_seconds,
 }
 """Claim -> its experiment."""

@@ -90,7 +90,7 @@ def _moved(lab: Lab, after: Tensor) -> tuple[float, float]:
     return float(direction(lab.clip, *pixels, *told).mean()), float(likeness(lab.clip, *pixels).mean())
 
 
-def follows(lab: Lab) -> Loop[Found]:
+def _follows(lab: Lab) -> Loop[Found]:
     """Done and preserved on the same picture, so that an untouched or a spoilt one scores nothing."""
     after = yield from _followed(lab, _editor(lab), "usual")
     edits = _edits(lab)
@@ -108,7 +108,7 @@ def follows(lab: Lab) -> Loop[Found]:
     return {"figure": both, "done": fmean(done), "preserved": fmean(stayed)}
 
 
-def beats_sdedit(lab: Lab) -> Loop[Found]:
+def _beats_sdedit(lab: Lab) -> Loop[Found]:
     """Figure 8: the curve over the image scale above that of SDEdit over t0."""
     model, edits = _editor(lab), _edits(lab)
     mine: list[tuple[float, float]] = []
@@ -142,7 +142,7 @@ def _at(curve: Sequence[tuple[float, float]], x: float) -> float:
     return row[-1][1]
 
 
-def image_scale(lab: Lab) -> Loop[Found]:
+def _image_scale(lab: Lab) -> Loop[Found]:
     model, found = _editor(lab), dict[str, float]()
     for scale in (IMAGE_SCALES[0], IMAGE_SCALES[-1]):
         after = yield from _followed(lab, model, f"image {scale}", image_scale=scale)
@@ -151,7 +151,7 @@ def image_scale(lab: Lab) -> Loop[Found]:
     return {"figure": most - least, **found}
 
 
-def text_scale(lab: Lab) -> Loop[Found]:
+def _text_scale(lab: Lab) -> Loop[Found]:
     model, found = _editor(lab), dict[str, float]()
     _, usual = instruct_pix2pix.scales(model, instruct_pix2pix.Config())
     for share in (0.5, 1.5):
@@ -161,7 +161,7 @@ def text_scale(lab: Lab) -> Loop[Found]:
     return {"figure": most - least, **found}
 
 
-def seconds(lab: Lab) -> Loop[Found]:
+def _seconds(lab: Lab) -> Loop[Found]:
     """Both once to warm up, then the less of three."""
     model, [edit] = _editor(lab), _edits(lab)[:1]
     before = lab.rendered([edit.before])
@@ -233,21 +233,21 @@ def _fresh(lab: Lab) -> Tensor:
     return torch.cat(parts)
 
 
-def faithfulness(lab: Lab) -> Loop[Found]:
+def _faithfulness(lab: Lab) -> Loop[Found]:
     drawn, guides = (yield from _over_t0(lab)), torch.cat([job.guide for job in _stroked(lab)])
     row = [float(l2(pictures, guides).mean()) for pictures in drawn.values()]
     rising = fmean(later > before for before, later in pairwise(row))
     return {"figure": rising, **{f"t0 {t0:g}": value for t0, value in zip(T0S, row, strict=True)}}
 
 
-def realism(lab: Lab) -> Loop[Found]:
+def _realism(lab: Lab) -> Loop[Found]:
     drawn, fresh = (yield from _over_t0(lab)), _fresh(lab)
     found = {f"t0 {t0:g}": kid(lab.features(pictures), fresh).mean for t0, pictures in drawn.items()}
     strokes = kid(lab.features(torch.cat([job.guide for job in _stroked(lab)])), fresh).mean
     return {"figure": min(found.values()) / max(strokes, 1e-9), "strokes": strokes, **found}
 
 
-def sweet_spot(lab: Lab) -> Loop[Found]:
+def _sweet_spot(lab: Lab) -> Loop[Found]:
     drawn, scenes = (yield from _over_t0(lab)), _scenes(lab)
     shares: dict[float, float] = {}
     for t0, pictures in drawn.items():
@@ -259,7 +259,7 @@ def sweet_spot(lab: Lab) -> Loop[Found]:
     return {"figure": best, **{f"right at {t0:g}": share for t0, share in shares.items()}}
 
 
-def colours(lab: Lab) -> Loop[Found]:
+def _colours(lab: Lab) -> Loop[Found]:
     fresh, found = _fresh(lab), dict[str, float]()
     for count in (3, 6, 30):
         jobs = _stroked(lab, count)
@@ -287,7 +287,7 @@ def _brushed(lab: Lab) -> tuple[list[Painting], list[Scene]]:
     return jobs, wanted
 
 
-def stroke_edit(lab: Lab) -> Loop[Found]:
+def _stroke_edit(lab: Lab) -> Loop[Found]:
     jobs, wanted = _brushed(lab)
     drawn = yield from _painted(lab, jobs, "brushed", t0=0.6)
     answers = judged(lab.judge, drawn).scores(wanted)
@@ -295,7 +295,7 @@ def stroke_edit(lab: Lab) -> Loop[Found]:
     return {"figure": fmean(right), "colour": fmean(map(bool, answers["colour"]))}
 
 
-def outside(lab: Lab) -> Loop[Found]:
+def _outside(lab: Lab) -> Loop[Found]:
     jobs, _ = _brushed(lab)
     drawn = yield from _painted(lab, jobs, "brushed", t0=0.6)
     before = torch.cat([job.original for job in jobs])
@@ -305,16 +305,16 @@ def outside(lab: Lab) -> Loop[Found]:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "instruct-pix2pix/follows": follows,
-    "instruct-pix2pix/beats-sdedit": beats_sdedit,
-    "instruct-pix2pix/image-scale": image_scale,
-    "instruct-pix2pix/text-scale": text_scale,
-    "instruct-pix2pix/seconds": seconds,
-    "sdedit/faithfulness": faithfulness,
-    "sdedit/realism": realism,
-    "sdedit/sweet-spot": sweet_spot,
-    "sdedit/colours": colours,
-    "sdedit/stroke-edit": stroke_edit,
-    "sdedit/outside": outside,
+    "instruct-pix2pix/follows": _follows,
+    "instruct-pix2pix/beats-sdedit": _beats_sdedit,
+    "instruct-pix2pix/image-scale": _image_scale,
+    "instruct-pix2pix/text-scale": _text_scale,
+    "instruct-pix2pix/seconds": _seconds,
+    "sdedit/faithfulness": _faithfulness,
+    "sdedit/realism": _realism,
+    "sdedit/sweet-spot": _sweet_spot,
+    "sdedit/colours": _colours,
+    "sdedit/stroke-edit": _stroke_edit,
+    "sdedit/outside": _outside,
 }
 """Claim -> its experiment."""

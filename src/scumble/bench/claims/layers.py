@@ -86,13 +86,13 @@ def _done(lab: Lab, layers: list[_Layer], *, before: bool = False) -> float:
     )
 
 
-def recognised(lab: Lab) -> Loop[Found]:
+def _recognised(lab: Lab) -> Loop[Found]:
     layers = yield from _layers(lab)
     done, untouched = _done(lab, layers), _done(lab, layers, before=True)
     return {"figure": done - untouched, "done": done, "untouched": untouched}
 
 
-def local(lab: Lab) -> Loop[Found]:
+def _local(lab: Lab) -> Loop[Found]:
     layers = yield from _layers(lab)
     return {"figure": fmean(layer.elsewhere for layer in layers)}
 
@@ -106,14 +106,14 @@ def _shown(lab: Lab, layers: list[_Layer]) -> float:
     return float(paired_similarity(lab.seen(torch.cat([layer.green for layer in layers])), told).mean())
 
 
-def screen(lab: Lab) -> Loop[Found]:
+def _screen(lab: Lab) -> Loop[Found]:
     whole, without = (yield from _layers(lab)), (yield from _layers(lab, "no green screen", green=0.0))
     shown = {"with": _shown(lab, whole), "without": _shown(lab, without)}
     found = {"done with": _done(lab, whole), "done without": _done(lab, without)}
     return {"figure": shown["with"] - shown["without"], **shown, **found}
 
 
-def bootstrapping(lab: Lab) -> Loop[Found]:
+def _bootstrapping(lab: Lab) -> Loop[Found]:
     whole = yield from _layers(lab)
     without = yield from _layers(lab, "no bootstrapping", bootstrapping=0.0)
     change = {name: fmean(r.elsewhere for r in row) for name, row in (("with", whole), ("without", without))}
@@ -121,7 +121,7 @@ def bootstrapping(lab: Lab) -> Loop[Found]:
     return {"figure": change["without"] / max(change["with"], 0.05), **change, **found}
 
 
-def structure(lab: Lab) -> Loop[Found]:
+def _structure(lab: Lab) -> Loop[Found]:
     whole, without = (yield from _layers(lab)), (yield from _layers(lab, "no structure", structure=0.0))
     alike = {
         name: fmean(float(ssim(r.after, r.before)) for r in row)
@@ -132,10 +132,10 @@ def structure(lab: Lab) -> Loop[Found]:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "text2live/recognised": recognised,
-    "text2live/local": local,
-    "text2live/screen": screen,
-    "text2live/bootstrapping": bootstrapping,
-    "text2live/structure": structure,
+    "text2live/recognised": _recognised,
+    "text2live/local": _local,
+    "text2live/screen": _screen,
+    "text2live/bootstrapping": _bootstrapping,
+    "text2live/structure": _structure,
 }
 """Claim -> its experiment."""

@@ -22,7 +22,7 @@ from scumble.world.scene import COLOURS, KINDS, Scene, Thing
 from scumble.world.splits import EVALUATION_SEEDS
 from scumble.world.subjects import Subject, SubjectPrompt
 
-__all__ = ["EXPERIMENTS", "Experiment", "Found", "learnt_figures"]
+__all__ = ["EXPERIMENTS", "Experiment", "Figures", "Found", "learnt_figures"]
 
 Found = dict[str, float]
 """`figure`, which decides, and whatever else is worth keeping."""
@@ -78,7 +78,7 @@ def _by(lab: Lab, method: str) -> Loop[Figures]:
 # Textual Inversion
 
 
-def word(lab: Lab) -> Loop[Found]:
+def _word(lab: Lab) -> Loop[Found]:
     learnt, plain = (
         (yield from _by(lab, "textual-inversion")),
         (yield from learnt_figures(lab, "plain", None)),
@@ -87,7 +87,7 @@ def word(lab: Lab) -> Loop[Found]:
     return {"figure": gain, "fidelity": learnt.fidelity, "plain noun": plain.fidelity}
 
 
-def one_vector(lab: Lab) -> Loop[Found]:
+def _one_vector(lab: Lab) -> Loop[Found]:
     def single(subject: Subject) -> Loop[Path]:
         photos = [(lab.photos(subject), WORD, subject.noun)]
         name = f"textual-inversion-one-{subject.name}"
@@ -98,12 +98,12 @@ def one_vector(lab: Lab) -> Loop[Found]:
     return {"figure": one.fidelity - many.fidelity, "one": one.fidelity, "several": many.fidelity}
 
 
-def composes(lab: Lab) -> Loop[Found]:
+def _composes(lab: Lab) -> Loop[Found]:
     learnt = yield from _by(lab, "textual-inversion")
     return {"figure": learnt.obeyed, **learnt.by_kind}
 
 
-def style(lab: Lab) -> Loop[Found]:
+def _style(lab: Lab) -> Loop[Found]:
     """A word for a style, put where the toy world's prompts name theirs."""
     scenes = [
         replace(sample_scene(EVALUATION_SEEDS + i, profile=PROFILES["photo"]), style=STYLE)
@@ -124,7 +124,7 @@ def style(lab: Lab) -> Loop[Found]:
     return {"figure": shares["with"], "without the word": shares["without"]}
 
 
-def debias(lab: Lab) -> Loop[Found]:
+def _debias(lab: Lab) -> Loop[Found]:
     """Snowmen in six colours, each once, teach a word; do pictures with it have more even colours?"""
     things = [Thing(kind="snowman", colour=colour) for colour in list(COLOURS)[:SNOWMEN]]
     scenes = [
@@ -146,7 +146,7 @@ def debias(lab: Lab) -> Loop[Found]:
 # DreamBooth
 
 
-def likeness(lab: Lab) -> Loop[Found]:
+def _likeness(lab: Lab) -> Loop[Found]:
     mine, other = (yield from _by(lab, "dreambooth")), (yield from _by(lab, "textual-inversion"))
     return {
         "figure": mine.fidelity - other.fidelity,
@@ -155,7 +155,7 @@ def likeness(lab: Lab) -> Loop[Found]:
     }
 
 
-def prompts(lab: Lab) -> Loop[Found]:
+def _prompts(lab: Lab) -> Loop[Found]:
     mine, other = (yield from _by(lab, "dreambooth")), (yield from _by(lab, "textual-inversion"))
     return {
         "figure": mine.obeyed - other.obeyed,
@@ -164,7 +164,7 @@ def prompts(lab: Lab) -> Loop[Found]:
     }
 
 
-def uses(lab: Lab) -> Loop[Found]:
+def _uses(lab: Lab) -> Loop[Found]:
     learnt = yield from _by(lab, "dreambooth")
     return {"figure": min(learnt.by_kind.values()), **learnt.by_kind}
 
@@ -192,7 +192,7 @@ def _with_and_without(
     return means
 
 
-def drift(lab: Lab) -> Loop[Found]:
+def _drift(lab: Lab) -> Loop[Found]:
     def pres(subject: Subject, drawn: Tensor) -> float:
         return prior_preservation(lab.identity(drawn), lab.known(subject))
 
@@ -200,7 +200,7 @@ def drift(lab: Lab) -> Loop[Found]:
     return {"figure": means["without"] - means["with"], **means}
 
 
-def diverse(lab: Lab) -> Loop[Found]:
+def _diverse(lab: Lab) -> Loop[Found]:
     def apart(one: Tensor, other: Tensor) -> Tensor:
         return 1 - paired_similarity(lab.seen(one), lab.seen(other))
 
@@ -211,7 +211,7 @@ def diverse(lab: Lab) -> Loop[Found]:
     return {"figure": means["with"] - means["without"], **means}
 
 
-def class_noun(lab: Lab) -> Loop[Found]:
+def _class_noun(lab: Lab) -> Loop[Found]:
     """Learnt and drawn as what it is, and as a truck (a flower, if it is a truck)."""
     rights: list[float] = []
     wrongs: list[float] = []
@@ -231,7 +231,7 @@ def class_noun(lab: Lab) -> Loop[Found]:
     return {"figure": fmean(rights) - fmean(wrongs), "right": fmean(rights), "wrong": fmean(wrongs)}
 
 
-def few_photos(lab: Lab) -> Loop[Found]:
+def _few_photos(lab: Lab) -> Loop[Found]:
     def from_one(subject: Subject) -> Loop[Path]:
         photos = [(lab.photos(subject, 1), WORD, subject.noun)]
         return (yield from lab.learnt(f"dreambooth-one-photo-{subject.name}", "dreambooth", photos))
@@ -242,17 +242,17 @@ def few_photos(lab: Lab) -> Loop[Found]:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "textual-inversion/word": word,
-    "textual-inversion/one-vector": one_vector,
-    "textual-inversion/composes": composes,
-    "textual-inversion/style": style,
-    "textual-inversion/debias": debias,
-    "dreambooth/likeness": likeness,
-    "dreambooth/prompts": prompts,
-    "dreambooth/uses": uses,
-    "dreambooth/drift": drift,
-    "dreambooth/diversity": diverse,
-    "dreambooth/class-noun": class_noun,
-    "dreambooth/few-photos": few_photos,
+    "textual-inversion/word": _word,
+    "textual-inversion/one-vector": _one_vector,
+    "textual-inversion/composes": _composes,
+    "textual-inversion/style": _style,
+    "textual-inversion/debias": _debias,
+    "dreambooth/likeness": _likeness,
+    "dreambooth/prompts": _prompts,
+    "dreambooth/uses": _uses,
+    "dreambooth/drift": _drift,
+    "dreambooth/diversity": _diverse,
+    "dreambooth/class-noun": _class_noun,
+    "dreambooth/few-photos": _few_photos,
 }
 """Claim -> its experiment."""
