@@ -58,7 +58,7 @@ def test_one_of_several_may_have_it(both: Weights) -> None:
 def test_converting_says_that_it_is_left_out_and_renaming_keeps_it(both: Weights, tmp_path: Path) -> None:
     file, model = tmp_path / "rex.safetensors", ("--model", str(shared("sd1")))
     both.save(file)
-    outcome = scumble("convert", str(file), "--to", "kohya", *model, "-o", str(tmp_path / "k.safetensors"))
+    outcome = scumble("convert", str(file), "--to", "kohya", *model, "-o", str(tmp_path / "kohya"))
     assert outcome.status == 0
     assert "for an upscaler is left out" in outcome.err
     renamed = tmp_path / "tom.safetensors"

@@ -44,7 +44,7 @@ OFFLINE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class _Peer:
     """A script, what it is always told, and what makes it fastest."""
 
     script: str
@@ -58,8 +58,8 @@ class Peer:
 _CLASS = ("--with_prior_preservation", "--class_data_dir", "{kind}", "--class_prompt", "a {noun}")
 _CLASSES = ("--num_class_images", "{classes}", "--instance_data_dir", "{photos}")
 _TOLD = ("--instance_prompt", "a photo of a sks {noun}")
-PEERS: dict[str, Peer] = {
-    "textual-inversion": Peer(
+PEERS: dict[str, _Peer] = {
+    "textual-inversion": _Peer(
         "textual_inversion/textual_inversion.py",
         "textual-inversion",
         {"vectors": 1},
@@ -68,21 +68,21 @@ PEERS: dict[str, Peer] = {
             *("--learnable_property", "object", "--save_steps", "1000000"),
         ),
     ),
-    "dreambooth": Peer(
+    "dreambooth": _Peer(
         "dreambooth/train_dreambooth.py",
         "dreambooth",
         {"train": "all", "prior_count": 4},
         (*_CLASS, *_CLASSES, *_TOLD),
         ("--pre_compute_text_embeddings", "--set_grads_to_none"),
     ),
-    "dreambooth-low-rank": Peer(
+    "dreambooth-low-rank": _Peer(
         "dreambooth/train_dreambooth_lora.py",
         "dreambooth",
         {"train": "low-rank", "rank": 4, "prior_count": 4},
         (*_CLASS, *_CLASSES, *_TOLD, "--rank", "4"),
         ("--pre_compute_text_embeddings",),
     ),
-    "custom-diffusion": Peer(
+    "custom-diffusion": _Peer(
         "custom_diffusion/train_custom_diffusion.py",
         "custom-diffusion",
         {"prior_count": 4},

@@ -62,30 +62,13 @@ def generate(
     no_recipe: options.NoRecipe = False,
 ) -> None:
     """Draw a prompt. Several pictures are written beside a grid of them all."""
+    given = dict(locals())
     from scumble.verbs.generate import GenerateConfig, draw_to, estimate_generate
 
-    settings = options.settings(
-        GenerateConfig,
-        config,
-        prompt=prompt,
-        model=model,
-        weights=weights or None,
-        negative=negative,
-        count=count,
-        seed=seed,
-        steps=steps,
-        sampler=sampler,
-        guidance=guidance,
-        width=width,
-        height=height,
-        batch=batch,
-        upscaler=upscaler or ("toybox-upscaler" if upscale else None),
-        device=device,
-        dtype=dtype,
-        low_memory=low_memory,
-        trust_pickle=trust_pickle,
-        safety_checker=False if no_safety_checker else None,
-    )
+    chosen = {name: value for name, value in given.items() if name in GenerateConfig.model_fields}
+    chosen |= {"weights": weights or None, "safety_checker": False if no_safety_checker else None}
+    chosen["upscaler"] = upscaler or ("toybox-upscaler" if upscale else None)
+    settings = options.settings(GenerateConfig, config, **chosen)
     if dry_run:
         _give_estimate(estimate_generate(settings, output, overwrite=overwrite), as_json=as_json)
         return
