@@ -211,17 +211,15 @@ def test_a_password_opens_the_studio(browser: Browser, locked: str) -> None:
     context.close()
 
 
-@pytest.mark.parametrize("name", ["learn", "generate", "edit", "paint", "compare", "history", "login"])
-def test_every_page_fits_a_phone(page: Page, name: str) -> None:
+def test_every_page_fits_a_phone_and_every_control_has_a_name(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    page.goto(f"/{name}")
-    page.wait_for_load_state("networkidle")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    nameless = page.evaluate(
-        """[...document.querySelectorAll('button, a, input, select, textarea')]
-           .filter((node) => node.checkVisibility() && node.getAttribute('aria-hidden') !== 'true')
-           .filter((node) => !node.labels?.length && !node.getAttribute('aria-label'))
-           .filter((node) => !node.textContent.trim())
-           .map((node) => node.outerHTML)"""
-    )
-    assert nameless == []
+    nameless = """[...document.querySelectorAll('button, a, input, select, textarea')]
+        .filter((node) => node.checkVisibility() && node.getAttribute('aria-hidden') !== 'true')
+        .filter((node) => !node.labels?.length && !node.getAttribute('aria-label'))
+        .filter((node) => !node.textContent.trim())
+        .map((node) => node.outerHTML)"""
+    for name in ("learn", "generate", "edit", "paint", "compare", "history", "login"):
+        page.goto(f"/{name}")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
+        assert page.evaluate(nameless) == [], name
