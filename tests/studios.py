@@ -79,7 +79,7 @@ class Browser:
         assert answer.status_code == 202, answer.text
         return answer.json()["id"]
 
-    def ended(self, job: str, patience: float = 60) -> dict[str, Any]:
+    def ended(self, job: str, patience: float = 300) -> dict[str, Any]:
         """The job, once it has ended."""
         last = time.monotonic() + patience
         while time.monotonic() < last:

@@ -18,6 +18,7 @@ from scumble.studio.jobs import Job
 from scumble.studio.problems import Refused
 from scumble.studio.security import session_of
 from scumble.studio.work import Done, redo
+from scumble.verbs.find import MODELS
 
 if TYPE_CHECKING:
     from scumble.studio.app import Studio
@@ -79,6 +80,8 @@ def redo_loop(studio: Studio, job: Job) -> Loop[Done]:
     own = {f.hash: f for f in studio.files.all(job.session)}
     inputs: list[str] = []
     for ingredient in recipe.ingredients:
+        if ingredient.role in MODELS:
+            continue  # no file of a session: the one that it names is found by its hash
         if ingredient.hash not in own:
             raise InputError(f"{ingredient.name} went in, and is not here any more.", "Send it again first.")
         inputs.append(f"{ingredient.role}={studio.files.path(own[ingredient.hash])}")

@@ -25,8 +25,9 @@ GOODBYE = 3
 
 def listen(settings: Settings) -> socket.socket:
     """A socket that listens where `settings` say. Raises InputError where that is not to be had."""
+    host = "127.0.0.1" if settings.host == "localhost" else settings.host  # which some systems take for ::1
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)
     except OSError:
         raise InputError(f"There is no address {settings.host}.", "Give another with --host.") from None
     family, kind, protocol, _, where = found[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from scumble.studio import work
 from scumble.studio.files import IMAGE, WEIGHTS
 from scumble.studio.forms import CAPS, fields_of, is_offered
 from scumble.studio.settings import Settings
-from scumble.studio.work import Done, Learning, Task
+from scumble.studio.work import Done, Larger, Learning, LearningLarger, Task
 from scumble.verbs.compare_task import METHODS, CompareConfig
 from scumble.verbs.composite import CompositeConfig
 from scumble.verbs.edit_instruct import InstructConfig
@@ -71,13 +70,10 @@ class Verb:
     """Settings that everybody sees, in their order."""
     presets: Iterable[str] = ()
     choices: Mapping[str, Iterable[str]] = field(default_factory=dict[str, Iterable[str]])
+    extra: type[Config] | None = None
+    """Settings besides those of `config`."""
     method: str = ""
     """Of those that learn, the name that `scumble.verbs.learn` has for it."""
-
-    @property
-    def extra(self) -> type[Config] | None:
-        """Settings besides those of `config`."""
-        return Learning if self.method else None
 
 
 PHOTOS = Input("photos", "A few photos of a subject, for the methods that learn.", "images")
@@ -90,8 +86,11 @@ VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
         Verb(
-            "generate", "Generate", "Draw a picture from words.", GenerateConfig, work.generate,
-            plain=("prompt", "weights", "count", "seed", "steps", "guidance", "negative", "width", "height"),
+            "generate", "Generate", "Draw a picture from words.", GenerateConfig, work.generate, extra=Larger,
+            plain=(
+                "prompt", "weights", "count", "seed", "steps", "guidance", "negative", "width", "height",
+                "upscale",
+            ),
         ),
         Verb(
             "edit-instruct", "Edit by instruction", "Say what to change, and it is changed.",
@@ -118,16 +117,17 @@ VERBS: dict[str, Verb] = {
         Verb(
             "learn-textual-inversion", "Learn a word", "Find the word that stands for a subject or a style.",
             textual_inversion.Config, work.learn, (PICTURES,), SUBJECT,
-            textual_inversion.PRESETS, method="textual-inversion",
+            textual_inversion.PRESETS, extra=Learning, method="textual-inversion",
         ),
         Verb(
             "learn-dreambooth", "Learn a subject", "Teach the model a subject by changing the model.",
-            dreambooth.Config, work.learn, (PICTURES,), SUBJECT, dreambooth.PRESETS, method="dreambooth",
+            dreambooth.Config, work.learn, (PICTURES,), SUBJECT, dreambooth.PRESETS,
+            extra=LearningLarger, method="dreambooth",
         ),
         Verb(
             "learn-custom-diffusion", "Learn a concept", "Teach the model a concept in its attention alone.",
             custom_diffusion.Config, work.learn, (PICTURES,), SUBJECT,
-            custom_diffusion.PRESETS, method="custom-diffusion",
+            custom_diffusion.PRESETS, extra=Learning, method="custom-diffusion",
         ),
         Verb(
             "strokes", "Strokes from a picture", "Paint over a picture with a broad brush and few colours.",
@@ -202,39 +202,47 @@ def prepare(verb: Verb, asked: Mapping[str, Any], settings: Settings, find: Find
     _check_texts(asked, settings.text)
     for name, most in CAPS.items():
         if isinstance(asked.get(name), int | float) and asked[name] > most:
-            raise ConfigError(f"{name} cannot be {asked[name]:g}: {most} is the most here.")
+            raise ConfigError(f"{name} cannot be {str(asked[name])[:20]}: {most} is the most here.")
     if isinstance(asked.get("steps"), int) and not verb.method and asked["steps"] > 1000:
-        raise ConfigError(f"steps cannot be {asked['steps']}: 1000 is the most here.")
+        raise ConfigError(f"steps cannot be {str(asked['steps'])[:20]}: 1000 is the most here.")
     if "weights" in asked:
         asked["weights"] = _weights(asked["weights"], find)
-    learning = None
+    extra = None
     if verb.extra is not None:
-        own = {name: asked.pop(name) for name in Learning.model_fields if name in asked}
-        learning = Learning.of(own)
-        _check_learning(learning, len(inputs["images"]))
-    config = _config(verb, asked, learning, settings)
-    return Task(verb.method, config, inputs, folder, settings, learning)
+        extra = verb.extra.of({name: asked.pop(name) for name in verb.extra.model_fields if name in asked})
+    if isinstance(extra, Learning):
+        _check_learning(extra, len(inputs["images"]))
+    config = _config(verb, asked, extra, settings)
+    return Task(verb.method, config, inputs, folder, settings, extra)
 
 
-def _config(verb: Verb, asked: dict[str, Any], learning: Learning | None, settings: Settings) -> Config:
+def _config(verb: Verb, asked: dict[str, Any], extra: Config | None, settings: Settings) -> Config:
     ours: dict[str, Any] = {"device": settings.device}
-    if learning is not None:
-        return config_for(verb.method, settings.model, learning.preset, None, **asked)
+    if getattr(extra, "upscale", False):
+        ours |= {"upscaler": _there(settings.enlarger, "--upscaler")}
+    if isinstance(extra, Learning):
+        return config_for(verb.method, settings.model, extra.preset, None, **asked)
     if verb.config is CompareConfig:
         ours |= {"model": settings.model, "editor": settings.editor, "dtype": settings.dtype}
         ours |= {} if settings.clip == "toybox" else {"clip": settings.clip}
     elif issubclass(verb.config, ModelConfig):
-        models = {InstructConfig: settings.editor, UpscaleConfig: settings.enlarger}
-        model = models.get(verb.config, settings.model)
-        if model is None:
-            name = "--instruct-model" if verb.config is InstructConfig else "--upscaler"
-            raise InputError("There is no model here that can do this.", f"Start the studio with {name}.")
+        model = settings.model
+        if verb.config is InstructConfig:
+            model = _there(settings.editor, "--instruct-model")
+        elif verb.config is UpscaleConfig:
+            model = _there(settings.enlarger, "--upscaler")
         ours |= {"model": model, "dtype": settings.dtype, "low_memory": settings.low_memory}
     elif issubclass(verb.config, VisionConfig):
         ours |= {"clip": settings.clip}
     else:
         ours = {}
     return verb.config.of(asked | ours)
+
+
+def _there(model: str | None, option: str) -> str:
+    if model is None:
+        raise InputError("There is no model here that can do this.", f"Start the studio with {option}.")
+    return model
 
 
 def _input(one: Input, value: object, find: Find) -> list[Path]:
@@ -263,10 +271,12 @@ def _weights(value: object, find: Find) -> tuple[str, ...]:
         if not isinstance(one, dict) or not {"id"} <= cast("dict[str, Any]", one).keys() <= {"id", "scale"}:
             raise wrong
         scale: Any = one.get("scale", 1.0)
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or not isfinite(scale):
-            raise ConfigError(f"weights cannot have the scale {str(scale)[:20]!r}: it is no number.")
-        if abs(scale) > STRONGEST:
-            raise ConfigError(f"weights cannot have the scale {scale:g}: {STRONGEST:g} is the most.")
+        number = isinstance(scale, int | float) and not isinstance(scale, bool)
+        if not number or not -STRONGEST <= scale <= STRONGEST:
+            raise ConfigError(
+                f"weights cannot have the scale {str(scale)[:20]!r}.",
+                f"Give a number from {-STRONGEST:g} to {STRONGEST:g}.",
+            )
         found.append(f"{find(one['id'], WEIGHTS)}:{float(scale)!r}")
     return tuple(found)
 

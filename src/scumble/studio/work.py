@@ -29,7 +29,9 @@ from scumble.verbs.redo import redo_to
 
 __all__ = [
     "Done",
+    "Larger",
     "Learning",
+    "LearningLarger",
     "Task",
     "compare",
     "composite",
@@ -60,6 +62,20 @@ class Learning(Config):
     """A caption for each picture, in their order, where they show what words can tell."""
 
 
+class Larger(Config):
+    """Pictures made larger as they are drawn."""
+
+    upscale: bool = False
+    """Make the pictures larger with the studio's upscaler."""
+
+
+class LearningLarger(Learning):
+    """What is learnt, by the upscaler too."""
+
+    upscale: bool = False
+    """Teach the studio's upscaler the subject too; the weights then serve both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is to be done, with everything found."""
@@ -70,7 +86,8 @@ class Task:
     folder: Path
     """Where results go; not there yet."""
     settings: Settings
-    learning: Learning | None = None
+    extra: Config | None = None
+    """Settings that the verb has besides those of `config`."""
 
     def one(self, name: str) -> Path:
         """The only file of an input."""
@@ -166,23 +183,24 @@ def compare(task: Task) -> Loop[Done]:
 
 def learn(task: Task) -> Loop[Done]:
     """Learning goes on from its last checkpoint where the same was begun before and cancelled."""
-    assert task.learning is not None
-    subject = _subject(task)
-    where = task.settings
+    told, where = cast("Learning", task.extra), task.settings
+    subject = _subject(task, told)
     on = ModelConfig(model=where.model, device=where.device, dtype=where.dtype, low_memory=where.low_memory)
-    out = task.folder / f"{safe_name(task.learning.word, fallback='concept')}.safetensors"
-    subjects = [(subject, task.learning.word, task.learning.noun)]
-    learnt = yield from learn_to(task.method, subjects, cast("FitConfig", task.config), on, out)
+    out = task.folder / f"{safe_name(told.word, fallback='concept')}.safetensors"
+    subjects = [(subject, told.word, told.noun)]
+    upscaler = where.enlarger if getattr(told, "upscale", False) else None
+    learnt = yield from learn_to(
+        task.method, subjects, cast("FitConfig", task.config), on, out, upscaler=upscaler
+    )
     for folder in (run_folder(out), subject):
         shutil.rmtree(folder, ignore_errors=True)
     return Done([learnt.path], learnt.note, {learnt.path: {"use": learnt.use}})
 
 
-def _subject(task: Task) -> Path:
+def _subject(task: Task, told: Learning) -> Path:
     """A folder with the pictures, in their order, and their captions."""
-    assert task.learning is not None
     folder = _copied(task.inputs["images"], task.folder / "subject")
-    for number, text in enumerate(task.learning.described):
+    for number, text in enumerate(told.described):
         (folder / f"{number:02d}.txt").write_text(text)
     return folder
 

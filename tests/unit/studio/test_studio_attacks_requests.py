@@ -208,6 +208,16 @@ def test_numbers_that_are_none_where_any_number_would_do(browser: Browser, numbe
     refused(browser.post("/api/jobs", content=body, headers={"Content-Type": "application/json"}), 400)
 
 
+def test_numbers_with_a_thousand_digits(browser: Browser) -> None:
+    huge, picture = 10**1000, browser.sent(png())
+    for name in ("count", "steps", "guidance", "seed", "eta", "guidance_interval", "width"):
+        for value in (huge, -huge, [huge, huge]):
+            refused(browser.ask("generate", **({"prompt": "a"} | {name: value})), 422)
+    refused(browser.ask("generate", prompt="a", weights=[{"id": picture, "scale": huge}]), 422)
+    refused(browser.ask("composite", image=picture, patch=picture, at=[huge, 1]), 422)
+    refused(browser.ask("learn-dreambooth", images=[picture], word="<rex>", lr=huge), 422)
+
+
 def test_half_a_character(browser: Browser) -> None:
     for settings in ('{"prompt": "\\ud800"}', '{"prompt": "a", "\\udfff": 1}'):
         body = f'{{"verb": "generate", "settings": {settings}}}'

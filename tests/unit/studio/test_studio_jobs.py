@@ -164,6 +164,21 @@ def test_upscale(tmp_path: Path) -> None:
         assert (entry["verb"], entry["parents"]) == ("upscale", [picture])
 
 
+def test_generate_and_learn_with_the_upscaler(browser: Browser) -> None:
+    pictures = [browser.sent(noise((256, 256), seed=n)) for n in range(2)]
+    job = browser.made(
+        "learn-dreambooth", images=pictures, word="<rex>", noun="dog", steps=1, batch=1, preset="default",
+        prior_count=1, prior_steps=1, upscale=True, upscaler_steps=1, size=64,
+    )  # fmt: skip
+    settings = {"prompt": "a <rex> dog", "steps": 1, "weights": [{"id": job["results"][0]["id"]}]}
+    settings |= {"width": 16, "height": 16}
+    larger = browser.made("generate", **settings, upscale=True)["results"][0]
+    assert (larger["width"], larger["height"]) == (64, 64)
+    same = browser.ended(browser.post(f"/api/history/{larger['id']}/redo", {}).json()["id"])
+    assert same["note"].startswith("The pixels are the same as before."), same
+    assert browser.made("generate", **settings, upscale=False)["results"][0]["width"] == 16
+
+
 def test_compare(tmp_path: Path) -> None:
     with studio(tmp_path / "s", clip=str(shared_clip())) as app:
         browser = Browser(app)
