@@ -107,7 +107,11 @@ def test_killed_and_resumed_is_the_same_to_the_bit(model: Model, tmp_path: Path)
             break
     again = tuned(model, upscaler_steps=4, checkpoint_every=2, run=RunFolder(run.path))
     assert same(tensors(whole), tensors(again))
-    assert not same(tensors(whole), tensors(tuned(model)))
+    longer = RunFolder(tmp_path / "longer")
+    shorter = tuned(model, upscaler_steps=2, checkpoint_every=2, run=longer)
+    assert not same(tensors(whole), tensors(shorter))
+    more = tuned(model, upscaler_steps=4, checkpoint_every=2, run=RunFolder(longer.path))
+    assert same(tensors(whole), tensors(more))
 
 
 @pytest.mark.parametrize(

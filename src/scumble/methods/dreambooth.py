@@ -172,7 +172,8 @@ def learn(
                     total = total + config.prior_weight * kept
             return total
 
-        done = yield from fit(trained.groups(config), of, config, run=run)
+        alone = config.replace(upscaler_steps=0, upscaler_lr=None, upscaler_noise=0)  # a stage of its own
+        done = yield from fit(trained.groups(config), of, alone, run=run)
         changes = trained.changes()
     weights = Weights(
         method=METHOD,
@@ -238,7 +239,7 @@ def learn_upscaler(
             f"Its levels go from 0 to {about.highest}.",
         )
     lr = config.lr if config.upscaler_lr is None else config.upscaler_lr
-    tuning = config.replace(steps=max(1, config.upscaler_steps), lr=lr, text_lr=0.0)
+    tuning = config.replace(steps=max(1, config.upscaler_steps), lr=lr, text_lr=0.0, upscaler_steps=0)
     reads = bool(model.text_encoders)
     words = {s.word: _identifier(model, config, i) for i, s in enumerate(subjects)} if reads else {}
     changes: dict[str, Change] = {}
