@@ -113,8 +113,7 @@ def page(facts: dict[str, Any], task: Task, out: Path) -> str:
 {cards}
 </div>
 <h2>Scores</h2>
-<p class="soft">A dot marks the best of a row. One picture each, none chosen: differences this small in number
-are hints, not verdicts.</p>
+<p class="soft">A dot marks the best of a row. One picture each, none chosen: small differences are hints.</p>
 <div class="scroll">{_table(rows)}</div>
 {_others(facts["left out"])}
 <h2>How it was measured</h2>

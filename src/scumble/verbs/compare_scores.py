@@ -148,26 +148,29 @@ class Scorer:
         rough, natural = self._references
         of_picture = picture_residual(self.model, pixels, prompt=self.task.config.plain_prompt)
         value = float(realism(of_picture, rough, natural))
-        what = "0 as flat as strokes, 1 as what the model draws from nothing, by what one denoising leaves"
+        what = "0 as flat as strokes, 1 as natural as what was given, by what one denoising leaves"
         on = f"denoiser of {self.task.config.model}"
         yield score("realism", "residual", value, better="higher", on=on, what=what)
 
     @cached_property
     def _references(self) -> tuple[Tensor, Tensor]:
-        """Residuals of a rough picture, the strokes or the picture painted over in strokes, and of what it
-        should be, a picture that the model draws from nothing, as in `scumble.metrics.realism`.
+        """Residuals, see `scumble.metrics.realism`, of a rough picture and of a natural one: the strokes, or
+        strokes of the other; and the picture or the photos that were given, or else what the model draws from
+        nothing.
         """
         config = self.task.config
-        settings = config.given("seed", "steps", "model", "dtype")
-        drawing = GenerateConfig.of({**settings, "prompt": config.plain_prompt})
-        drawn = to_unit(finish(draw(drawing, self.model, drawing.task(self.model)))[0].image)
-        rough = (
-            self.guide if self.guide is not None else _strokes(drawn if self.image is None else self.image)
-        )
-        of_rough, of_drawn = (
-            picture_residual(self.model, pixels, prompt=config.plain_prompt) for pixels in (rough, drawn)
-        )
-        return of_rough, of_drawn
+        given = [self.image] if self.image is not None else [to_unit(photo) for photo in self.photos]
+        if not given:
+            settings = config.given("seed", "steps", "model", "dtype")
+            drawing = GenerateConfig.of({**settings, "prompt": config.plain_prompt})
+            given = [to_unit(finish(draw(drawing, self.model, drawing.task(self.model)))[0].image)]
+        rough = [self.guide] if self.guide is not None else [_strokes(pixels) for pixels in given]
+
+        def residual(pictures: list[Tensor]) -> Tensor:
+            each = [picture_residual(self.model, p, prompt=config.plain_prompt) for p in pictures]
+            return torch.cat(each).log().mean().exp()[None]
+
+        return residual(rough), residual(given)
 
     # Alignment
 
