@@ -54,7 +54,7 @@ STOPPED = InputError("The studio was stopped while this ran.", "Start it again: 
 UNFORESEEN = ScumbleError("Something went wrong that nobody foresaw.", "The studio's log says what it was.")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Job:
     """One job, as far as a page is told of it. Only the worker changes one that runs."""
 
@@ -95,7 +95,8 @@ class Job:
     @property
     def passed(self) -> float:
         """Seconds of work so far."""
-        return self.seconds if self.began is None else time.monotonic() - self.began
+        began = self.began  # which the worker may take away at any moment
+        return self.seconds if began is None else time.monotonic() - began
 
     @property
     def left(self) -> float | None:

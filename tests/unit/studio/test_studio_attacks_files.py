@@ -304,8 +304,8 @@ XSS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("text", XSS)
-def test_scripts_in_prompts_come_back_inert(browser: Browser, text: str) -> None:
+def test_scripts_in_prompts_come_back_inert(browser: Browser) -> None:
+    text = " ".join(XSS)
     job = browser.made("generate", prompt=text, negative=text, steps=1)
     stored = job["results"][0]["id"]
     calls = ["/api/jobs", f"/api/jobs/{job['id']}", "/api/history", f"/api/history/{stored}",
@@ -358,18 +358,16 @@ def test_hostile_recipes_do_not_spoil_their_picture(browser: Browser, text: str)
     assert browser.get(f"/api/images/{stored}/recipe").status_code == 404
 
 
-@pytest.mark.parametrize(
-    "name", ["model", "clip", "weights", "device", "trust_pickle", "count", "a=b", "", "x y"]
-)
-def test_redo_cannot_change_what_it_may_not(browser: Browser, name: str) -> None:
+def test_redo_cannot_change_what_it_may_not(browser: Browser) -> None:
     made = browser.made("generate", prompt="a cat", steps=1)["results"][0]["id"]
-    answer = browser.post(f"/api/history/{made}/redo", {"set": {name: "/etc/passwd"}})
-    if answer.status_code == 202:
-        job = browser.ended(answer.json()["id"])
-        assert job["state"] == "failed"
-        assert job["results"] == []
-    else:
-        assert answer.status_code == 422
+    for name in ("model", "clip", "weights", "device", "trust_pickle", "upscaler", "count", "a=b", "", "x y"):
+        answer = browser.post(f"/api/history/{made}/redo", {"set": {name: "/etc/passwd"}})
+        if answer.status_code == 202:
+            job = browser.ended(answer.json()["id"])
+            assert job["state"] == "failed"
+            assert job["results"] == []
+        else:
+            assert answer.status_code == 422
 
 
 # Links in the folder
