@@ -27,6 +27,7 @@ from scumble.world.subjects import SUBJECTS
 
 LOOKS = (("light", "light", (1280, 800)), ("dark", "dark", (1280, 800)), ("phone", "light", (360, 740)))
 PATIENCE = 900_000
+TOP = "for (const node of document.querySelectorAll('html, .side')) node.scrollTop = 0"
 SUBJECT = SUBJECTS[0]
 
 
@@ -62,7 +63,7 @@ class Camera:
             self.page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
             self.page.set_viewport_size({"width": width, "height": height})
             self.page.wait_for_timeout(500)
-            self.page.evaluate("window.scrollTo(0, 0)")
+            self.page.evaluate(TOP)
             picture = Image.open(BytesIO(self.page.screenshot()))
             picture.convert("RGB").save(self.out / f"{name}-{look}.webp", quality=80, method=6)
         self.page.emulate_media(color_scheme="light")
@@ -70,14 +71,14 @@ class Camera:
         self.page.wait_for_timeout(300)
 
 
-def wait(page: Page) -> None:
+def send(page: Page) -> None:
+    seed = page.locator('[data-field="seed"] input')
+    if seed.is_visible():
+        seed.fill("7")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#stage .progress", timeout=PATIENCE)
     page.wait_for_selector("#stage .actions", timeout=PATIENCE)
     page.wait_for_load_state("networkidle")
-
-
-def send(page: Page) -> None:
-    page.keyboard.press("Control+Enter")
-    wait(page)
 
 
 def steps(page: Page, count: int) -> None:
@@ -91,9 +92,7 @@ def generate(page: Page, camera: Camera) -> None:
     for prompt, count in (("a wooden boat under the stars", 2), ("a red cat on the beach at sunset", 4)):
         page.get_by_label("Prompt").fill(prompt)
         page.locator('[data-field="count"] input[type=number]').fill(str(count))
-        page.keyboard.press("Control+Enter")
-        page.wait_for_timeout(500)
-        wait(page)
+        send(page)
     camera.take("generate")
 
 
@@ -148,7 +147,7 @@ def edit(page: Page, camera: Camera, photo: Path) -> None:
     page.locator('[data-field="image"] input[type=file]').set_input_files(photo)
     page.wait_for_selector('[data-field="image"] .chosen')
     page.get_by_label("Prompt").fill("a golden statue")
-    steps(page, 25)
+    steps(page, 50)
     send(page)
     camera.take("edit")
 
@@ -162,7 +161,7 @@ def look_back(page: Page, camera: Camera) -> None:
     page.wait_for_selector("dialog .frame img")
     camera.take("entry")
     page.keyboard.press("Escape")
-    pair = [page.locator(".entry").nth(i).get_attribute("data-id") for i in (0, 1)]
+    pair = [page.locator(".entry").nth(i).get_attribute("data-id") for i in (1, 2)]
     page.evaluate("pair => sessionStorage.setItem('scumble:compare:pair', JSON.stringify(pair))", pair)
     page.goto("/compare")
     page.wait_for_selector("#pair-stage img")

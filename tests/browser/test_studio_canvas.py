@@ -240,7 +240,7 @@ def test_undo_keeps_little_of_large_pictures(page: Page) -> None:
         for (let i = 0; i < 40; i++) {
             drawing.begin();
             const colour = packed([i, 9, 7]);
-            for (let x = 0; x < 1000; x += 50) drawing.line('paint', x, 24 * i, x + 50, 24 * i + 9, 31, colour);
+            for (let x = 0; x < 950; x += 50) drawing.line('paint', x, 24 * i, x + 50, 24 * i, 31, colour);
             drawing.end();
         }
         const kept = drawing.done.flat().reduce((sum, { pixels }) => sum + pixels.byteLength, 0);

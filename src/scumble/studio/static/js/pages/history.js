@@ -119,10 +119,10 @@ function redoForm({ id, verb, settings }, close) {
       say(refusal.message, refusal.remedy, 'bad');
     }
   };
-  const steps = el('input', { type: 'number', min: 1, max: 1000, value: settings?.steps ?? '', 'aria-label': 'Steps', placeholder: 'steps' });
+  const steps = el('input', { type: 'number', min: 1, max: 1000, value: settings?.steps ?? '', 'aria-label': 'Steps', placeholder: '25' });
   return el('div.redo', {},
     el('button.quiet', { type: 'button', onclick: () => start({}) }, icon('again'), 'Redo: the same pixels'),
-    el('div.with-buttons', {}, el('span.help', {}, 'or with'), steps, el('button.quiet', { type: 'button', onclick: () => steps.value && start({ steps: Number(steps.value) }) }, 'steps')),
+    el('div.with-buttons', {}, el('span.help', {}, 'or with'), steps, el('span.help', {}, 'steps'), el('button.quiet', { type: 'button', 'aria-label': 'Redo with other steps', onclick: () => steps.value && start({ steps: Number(steps.value) }) }, icon('again'))),
   );
 }
 

@@ -1,6 +1,6 @@
 /** The biggest thing on a page: a picture, before and after, work going on, or what went wrong. */
 
-import { imageUrl } from './api.js';
+import { imageUrl, thumbUrl } from './api.js';
 import { actions } from './actions.js';
 import { el, icon } from './dom.js';
 import { duration, progressText } from './jobs.js';
@@ -93,9 +93,9 @@ export function seedOf(job, result) {
 }
 
 function weightsCard(job, result, reuse) {
-  const word = job.settings?.word ?? '';
+  const { word = '', images: photos = [] } = job.settings ?? {};
   return el('div.notice.learnt', {},
-    icon('learn'),
+    photos.length ? el('div.learnt-from', {}, photos.map((id) => el('img', { src: thumbUrl(id), alt: '' }))) : icon('learn'),
     el('h2', {}, word ? `${word} is learnt` : 'Learnt'),
     el('p', {}, [result.label, duration(job.seconds)].filter(Boolean).join(' · ')),
     job.note ? el('p.help', {}, job.note) : null,
