@@ -33,7 +33,27 @@ from scumble.studio.work import Done, Task
 if TYPE_CHECKING:
     from scumble.studio.app import Studio
 
-__all__ = ["loop_of", "router"]
+__all__ = [
+    "about",
+    "ask",
+    "cancel",
+    "events",
+    "forms",
+    "image",
+    "job",
+    "jobs",
+    "login",
+    "logout",
+    "loop_of",
+    "owner_of",
+    "recipe",
+    "remove",
+    "router",
+    "studio_of",
+    "thumb",
+    "upload",
+    "weights",
+]
 
 router = APIRouter()
 LOOK = 0.1

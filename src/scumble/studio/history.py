@@ -23,7 +23,7 @@ from scumble.verbs.find import MODELS
 if TYPE_CHECKING:
     from scumble.studio.app import Studio
 
-__all__ = ["redo_loop", "router"]
+__all__ = ["again", "listed", "one", "redo_loop", "router"]
 
 router = APIRouter()
 PAGE = 100

@@ -295,6 +295,7 @@ class Jobs:
 
     def _finish(self, job: Job, state: str, problem: ScumbleError | None = None) -> None:
         if problem is not None:
+            job.note = ""
             job.error = self._files.without_paths(problem.message)
             job.remedy = self._files.without_paths(problem.remedy)
         with self._changed:
