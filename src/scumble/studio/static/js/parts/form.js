@@ -16,7 +16,8 @@ export function buildForm(verb, { leave = [], fold: rare = RARE, before = [] } =
   const fields = verb.fields.filter(({ name }) => !leave.includes(name));
   const shown = fields.map((spec) => (rare.includes(spec.name) && !spec.required ? { ...spec, advanced: true } : spec));
   for (const spec of shown) rows.set(spec.name, row(spec, changed));
-  const plain = shown.filter((spec) => !spec.advanced).map((spec) => rows.get(spec.name).node);
+  const last = (spec) => (spec.type === 'bool' ? 1 : 0); // boxes to tick below what is to be said
+  const plain = shown.filter((spec) => !spec.advanced).sort((one, other) => last(one) - last(other)).map((spec) => rows.get(spec.name).node);
   const folded = shown.filter((spec) => spec.advanced).map((spec) => rows.get(spec.name).node);
   const fold = el('details.fold', {}, el('summary', {}, 'More settings'), el('div.rows', {}, folded));
   const general = el('p.fault', { role: 'alert', hidden: true });
