@@ -27,7 +27,7 @@ MEMBERSHIP = 30 * 86400
 """Seconds after which a password has to be said again."""
 FREE = 5
 """Wrong passwords from one address that cost no waiting."""
-LONGEST_WAIT = 900
+FIRST_WAIT, LONGEST_WAIT = 4, 900
 """Seconds, for one address."""
 EVERYBODY = 100
 """Wrong passwords from all addresses together before everybody waits."""
@@ -68,7 +68,7 @@ class Throttle:
         """Count a wrong password."""
         for who, free, most in ((address, FREE, LONGEST_WAIT), ("*", EVERYBODY, EVERYBODYS_WAIT)):
             count = self._wrong.pop(who, (0, 0.0))[0] + 1
-            wait = min(2 ** min(count - free, 20), most) if count >= free else 0
+            wait = min(FIRST_WAIT * 2 ** min(count - free, 20), most) if count >= free else 0
             self._wrong[who] = (count, time.monotonic() + wait)
         while len(self._wrong) > UNOWNED:
             self._wrong.popitem(last=False)

@@ -243,7 +243,7 @@ def test_cancel_while_it_runs(browser: Browser) -> None:
     assert browser.delete(f"/api/jobs/{job}").status_code == 200
     found = browser.ended(job)
     assert (found["state"], found["error"], found["results"]) == ("cancelled", None, [])
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     after = browser.made("generate", prompt="a cat", steps=1, seed=3)
     one, other = (pixels(browser, j["results"][0]["id"]) for j in (before, after))
     assert np.array_equal(one, other)  # the model is as it was
