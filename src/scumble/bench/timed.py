@@ -118,7 +118,8 @@ def stand_in() -> None:
     of it for CPUs goes with every torch. Put in after transformers and diffusers looked for the real one.
     """
     transforms: Any = ModuleType("torchvision.transforms")
-    transforms.InterpolationMode = Enum("InterpolationMode", {"BILINEAR": "bilinear", "BICUBIC": "bicubic"})
+    modes = ("nearest", "bilinear", "bicubic", "lanczos")  # named only: resizing is bicubic throughout
+    transforms.InterpolationMode = Enum("InterpolationMode", {mode.upper(): mode for mode in modes})
     transforms.Compose = _Compose
     transforms.Resize = lambda size, **_: lambda image: _resized(image, size)
     transforms.CenterCrop = lambda size: lambda image: _cropped(image, size, 0.5, 0.5)
