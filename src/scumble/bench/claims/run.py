@@ -49,14 +49,18 @@ def measure(out: Path, settings: Settings, only: Sequence[str] = ()) -> Loop[dic
     """
     wanted, lab = chosen(only), Lab(settings, out)
     noted(out, {"settings": settings.model_dump(mode="json"), "weights": lab.model.hash})
+    missing: dict[str, dict[str, Any]] = {}
     for done, claim in enumerate(wanted, 1):
         place = out / "claims" / f"{claim.name.replace('/', '-')}.json"
         if not place.is_file() and not claim.not_here:
             row = yield from _measured(lab, claim)
             if "figure" in row:
                 write_json(place, row)
+            else:
+                missing[claim.name] = row
         yield Progress(stage="claims", step=done, total=len(wanted))
-    found = {"claims": {claim.name: _found(out, claim) for claim in claims()}}
+    rows = {claim.name: _found(out, claim) or missing.get(claim.name, {}) for claim in claims()}
+    found = {"claims": rows}
     write_json(out / "claims.json", found)
     return found
 
@@ -96,7 +100,11 @@ def publish(found: Mapping[str, Any], docs: Path) -> None:
     if not place.is_file():
         raise InputError(f"There is no {place}.", "Give the folder docs of a checkout.")
     before: dict[str, Any] = json.loads(place.read_bytes())["claims"]
-    rows = {claim.name: found["claims"].get(claim.name) or before.get(claim.name, {}) for claim in claims()}
+    now: Mapping[str, Any] = found["claims"]
+    rows: dict[str, Any] = {}
+    for name in (claim.name for claim in claims()):
+        new, old = now.get(name, {}), before.get(name, {})
+        rows[name] = new if "figure" in new else old if "figure" in old else new or old
     write_json(place, {"claims": rows})
     atomic_write(docs / "claims.md", page({"claims": rows}).encode())
 
