@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from scumble.core.config import Config
@@ -56,9 +57,8 @@ def fields_of(
 
     `defaults` take the place of the model's own, `choices` add to the tables known here.
     """
-    schema = kind.model_json_schema()
     found: dict[str, dict[str, Any]] = {}
-    for name, about in schema["properties"].items():
+    for name, about in _schema(kind).items():
         known = (choices or {}).get(name) or (CHOICES[name]() if name in CHOICES else None)
         own = kind.model_fields[name]
         if is_offered(kind, name):
@@ -104,11 +104,17 @@ def field_for(
     }
 
 
+@cache
+def _schema(kind: type[Config]) -> dict[str, Any]:
+    """JSON schema of every setting; making it takes longer than answering a request."""
+    return kind.model_json_schema()["properties"]
+
+
 def is_offered(kind: type[Config], name: str) -> bool:
     """Whether the web may set the setting `name` of `kind`."""
     if name in OURS:
         return False
-    about = kind.model_json_schema()["properties"][name]
+    about = _schema(kind)[name]
     shapes = about.get("anyOf", [about])
     free = any(_free(shape) or _free(shape.get("items", {})) for shape in shapes)
     return not free or name in TEXTS or name == "weights"

@@ -273,7 +273,7 @@ def test_a_password_file_that_others_can_read_or_that_is_short(tmp_path: Path) -
 def test_a_thousand_jobs(tmp_path: Path) -> None:
     with studio(tmp_path / "s", session_waiting=20, waiting=30) as app:
         browser, other = Browser(app), Browser(app)
-        first = browser.asked("generate", prompt="a cat", steps=1000, width=512, height=512)
+        first = browser.asked("generate", prompt="a cat", steps=1000, width=256, height=256)
         while browser.get(f"/api/jobs/{first}").json()["state"] == "waiting":
             time.sleep(0.01)
         statuses = [browser.ask("generate", prompt="a cat", steps=1).status_code for _ in range(25)]
