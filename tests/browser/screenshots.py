@@ -146,8 +146,8 @@ def edit(page: Page, camera: Camera, photo: Path) -> None:
     page.goto("/edit#edit-text2live")
     page.locator('[data-field="image"] input[type=file]').set_input_files(photo)
     page.wait_for_selector('[data-field="image"] .chosen')
-    page.get_by_label("Prompt").fill("a golden statue")
-    steps(page, 50)
+    page.get_by_label("Prompt").fill("a golden cat")
+    steps(page, 80)
     send(page)
     camera.take("edit")
 
@@ -161,7 +161,7 @@ def look_back(page: Page, camera: Camera) -> None:
     page.wait_for_selector("dialog .frame img")
     camera.take("entry")
     page.keyboard.press("Escape")
-    pair = [page.locator(".entry").nth(i).get_attribute("data-id") for i in (1, 2)]
+    pair = [page.locator(".entry", has_text="a red cat").nth(i).get_attribute("data-id") for i in (0, 1)]
     page.evaluate("pair => sessionStorage.setItem('scumble:compare:pair', JSON.stringify(pair))", pair)
     page.goto("/compare")
     page.wait_for_selector("#pair-stage img")
