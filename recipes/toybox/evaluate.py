@@ -24,7 +24,7 @@ from scumble.world.scene import Scene
 from scumble.world.words import caption
 
 STEPS = 25
-GUIDANCE = 3.0
+GUIDANCE = 6.0
 BATCH = 16
 COLUMNS = 8
 

@@ -149,7 +149,9 @@ def quantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _pack_part(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
-    shutil.copyfile(source / "config.json", target / "config.json")
+    config = json.loads((source / "config.json").read_text())
+    config.pop("_name_or_path", None)  # where it was read from on the machine that trained it
+    _write_json(target / "config.json", config)
     for path in source.glob("*.safetensors"):
         save_file(quantised(load_file(path)), target / path.name)
 

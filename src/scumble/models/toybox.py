@@ -52,7 +52,7 @@ shares all else.
 """
 UPSCALING = "upscale"
 """The folder of the upscaler, likewise."""
-GUIDANCE = 3.0
+GUIDANCE = 6.0
 """The guidance scale at which both toyboxes draw best."""
 _SHARED = {
     EDITING: {"unet": "unet_instruct", "vae": "vae", "text_encoder": TEXT_ENCODER, "tokenizer": "tokenizer"},
