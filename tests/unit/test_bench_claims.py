@@ -143,12 +143,12 @@ def test_without_an_editing_model_the_rest_is_measured(tmp_path: Path) -> None:
 
 def test_scales_of_fidelity_have_their_ends(tmp_path: Path) -> None:
     """Its own renders are as good as can be, a look-alike's are nothing."""
-    bench = Lab(smallest(), tmp_path)
+    bench = Lab(Settings(), tmp_path)  # at the size that the judge was trained at
     subject = SUBJECTS[8]
     prompts = [p for p in subject.prompts if p.kind == "recontextualisation"][:3]
     own = bench.rendered([p.scene for p in prompts])
     assert bench.fidelity(subject, prompts, own) > 0.5
-    obeyed = bench.obeyed(prompts, own)  # the judge was trained at twice the size
+    obeyed = bench.obeyed(prompts, own)
     assert obeyed > 0.75
     assert bench.obeyed(prompts, bench.rendered([SUBJECTS[0].scenes[0]] * 3)) < obeyed
 
