@@ -5,9 +5,10 @@
 
 Families: `sd1` (eps), `sd2` (v, linear projections, `!` as padding), `sdxl` (two text encoders, size
 conditioning), `ip2p` (sd1 whose denoiser takes 8 channels), `upscaler` (the x4-upscaler's layout: 7 channels,
-f = 4, 32 px default), `ddpm` and `ve` (pixel space). Latent ones: 64 px default, f = 8, 4 latent channels. Pixel ones: 16 px. The tokenizer is a real byte-pair encoder with a
-vocabulary of its own, so words differ from one another, and cross-attention is turned up so that the prompt
-moves the output visibly. Nothing here imports scumble.
+f = 4, 32 px default), `ddpm` and `ve` (pixel space). Latent ones: 64 px default, f = 8, 4 latent channels.
+Pixel ones: 16 px. The tokenizer is a real byte-pair encoder with a vocabulary of its own, so words differ
+from one another, and cross-attention is turned up so that the prompt moves the output visibly. Nothing here
+imports scumble.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`enlarge` gives what diffusers' StableDiffusionUpscalePipeline gives, and words, picture and noise matter."""
+"""`enlarge` gives what StableDiffusionUpscalePipeline gives, and words, picture and noise matter."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def theirs(pipeline: Any, task: Enlarging = TASK) -> Tensor:
     spacing, scheduler, config = NAMESAKES[task.options.sampler]
     about = {**pipeline.scheduler.config, "timestep_spacing": spacing, **config}
     pipeline.scheduler = scheduler.from_config(about)
-    images = pipeline(
+    return pipeline(
         task.prompt,
         image=picture(),
         negative_prompt=task.negative,
@@ -84,7 +84,6 @@ def theirs(pipeline: Any, task: Enlarging = TASK) -> Tensor:
         generator=rng.generator(SEED),
         output_type="pt",
     ).images
-    return images
 
 
 def of(task: Enlarging, **options: Any) -> Enlarging:

@@ -102,7 +102,7 @@ def _floor(rest: list[str]) -> None:
             steps(vectors, encode=True)
             return
         for vector in vectors:
-            vector.requires_grad_(requires_grad=False)
+            vector.requires_grad = False
         if kind == "dreambooth-low-rank":
             rank = given["settings"].get("rank", 4)
             with low_rank(find_layers(model, ATTENTION), rank=rank) as layers:

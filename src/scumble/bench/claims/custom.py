@@ -29,7 +29,7 @@ from scumble.world.splits import EVALUATION_SEEDS
 from scumble.world.subjects import SUBJECTS, Subject
 from scumble.world.words import caption
 
-__all__ = ["EXPERIMENTS"]
+__all__ = ["EXPERIMENTS", "merge", "two_subjects"]
 
 METHOD = "custom-diffusion"
 COMPRESSED = 0.6
@@ -189,7 +189,8 @@ def _joint(lab: Lab) -> Loop[Path]:
     return (yield from lab.learnt("custom-diffusion-two", METHOD, both))
 
 
-def _two_subjects(lab: Lab) -> Loop[Found]:
+def two_subjects(lab: Lab) -> Loop[Found]:
+    """Share of pictures that show two subjects learnt together, over that of two plain things."""
     one, other = _pair(lab)
     learnt = yield from _joint(lab)
     words = (f"{WORD} {one.noun}", f"{SECOND} {other.noun}")
@@ -208,7 +209,8 @@ def _merged(lab: Lab) -> Loop[tuple[Path, float]]:
     return place, time.perf_counter() - start
 
 
-def _merge(lab: Lab) -> Loop[Found]:
+def merge(lab: Lab) -> Loop[Found]:
+    """Share of pictures that show two subjects merged in closed form, over that of two learnt together."""
     one, other = _pair(lab)
     words = (f"{WORD} {one.noun}", f"{SECOND} {other.noun}")
     weights, _ = yield from _merged(lab)
@@ -232,8 +234,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "custom-diffusion/prompts": _prompts,
     "custom-diffusion/drift": _drift,
     "custom-diffusion/real-pictures": _real_pictures,
-    "custom-diffusion/two-subjects": _two_subjects,
-    "custom-diffusion/merge": _merge,
+    "custom-diffusion/two-subjects": two_subjects,
+    "custom-diffusion/merge": merge,
     "custom-diffusion/merge-seconds": _merge_seconds,
 }
 """Claim -> its experiment."""
