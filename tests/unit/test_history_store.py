@@ -17,9 +17,10 @@ from PIL import Image
 
 from cli import scumble
 from scumble.core.errors import InputError
+from scumble.core.places import data_folder
 from scumble.history import store as module
 from scumble.history.recipe import Ingredient, Recipe
-from scumble.history.store import Made, Store, data_folder, is_off, recalled, remember, thumbnail
+from scumble.history.store import Made, Store, is_off, recalled, remember, thumbnail
 
 
 @pytest.fixture(autouse=True)
@@ -185,9 +186,9 @@ def test_the_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
     places = {"linux": "/xdg/scumble", "darwin": "/home/me/Library/Application Support/scumble"}
     for platform, place in (places | {"win32": "/local/scumble"}).items():
-        monkeypatch.setattr(module.sys, "platform", platform)
+        monkeypatch.setattr("sys.platform", platform)
         assert data_folder() == Path(place)
-    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("XDG_DATA_HOME")
     assert data_folder() == Path("/home/me/.local/share/scumble")
 

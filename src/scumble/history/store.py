@@ -36,7 +36,7 @@ from scumble.core.files import explained
 from scumble.core.places import data_folder
 from scumble.history.recipe import Recipe
 
-__all__ = ["LIMIT", "Entry", "Made", "Store", "data_folder", "is_off", "recalled", "remember", "thumbnail"]
+__all__ = ["LIMIT", "Entry", "Made", "Store", "is_off", "recalled", "remember", "thumbnail"]
 
 log = logging.getLogger("scumble.history")
 

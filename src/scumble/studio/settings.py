@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError
 from scumble.core.files import explained, read_bytes
-from scumble.history.store import data_folder
+from scumble.core.places import data_folder
 
 __all__ = ["LOOPBACK", "Settings", "read_password"]
 
