@@ -64,7 +64,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from serving(settings(tmp_path_factory.mktemp("locked"), password="open sesame"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, which other tests cannot have
 def browser() -> Iterator[Browser]:
     path = chromium()
     with sync_playwright() as playwright:
