@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from scumble.core.errors import ImageError, InputError
 from scumble.core.events import finish
@@ -36,6 +38,40 @@ def test_lossless_is_lossless_and_keeps_every_time(tmp_path: Path) -> None:
     assert not again.has_sound
     with av.open(str(path)) as container:
         assert {k.lower(): v for k, v in container.metadata.items()}["scumble"] == "{}"
+
+
+def test_animated_png_needs_no_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a frame like the one before it, of which Pillow would make one that stays longer."""
+    monkeypatch.setattr("scumble.data.video.pyav", lambda: pytest.fail("PyAV is asked for"))
+    frames = moving_square(5, 31, 41)
+    frames[3] = frames[2]
+    uneven = timed(frames, [0, 0.1, 0.3, 0.35, 0.6])
+    path = finish(write_video(tmp_path / "v.apng", uneven, list(frames), metadata={"scumble": "{}"}))
+    again = read_video(path)
+    assert torch.equal(again.frames, frames)
+    assert again.times == uneven.times
+    assert not again.has_sound
+    part = read_video(path, first=1, count=3)
+    assert torch.equal(part.frames, frames[1:4])
+    assert part.times[:2] == (0, Fraction(1, 5))
+    with Image.open(path) as animation:
+        assert animation.info["scumble"] == "{}"
+
+
+def test_animated_pngs_that_cannot_be_used(tmp_path: Path) -> None:
+    frames = moving_square(3, 32, 48)
+    whole = finish(write_video(tmp_path / "v.apng", timed(frames), list(frames))).read_bytes()
+    (tmp_path / "cut.apng").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.apng").write_text("no animation at all")
+    for name in ("cut.apng", "text.apng"):
+        with pytest.raises(ImageError, match="Is it a whole animated PNG"):
+            read_video(tmp_path / name)
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.apng", format="PNG")
+    with pytest.raises(ImageError, match="one frame only"):
+        read_video(tmp_path / "one.apng")
+    sound = replace(timed(frames), source=tmp_path / "v.mp4", has_sound=True)
+    with pytest.raises(InputError, match="cannot hold sound"):
+        finish(write_video(tmp_path / "sound.apng", sound, list(frames)))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm"])

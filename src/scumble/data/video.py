@@ -1,4 +1,5 @@
 """Videos in and out of files, by PyAV: frames with the time of each, and sound that is passed on unchanged.
+Animated PNG is read and written by Pillow, for short clips where there is no PyAV.
 
 Frames are (F, 3, H, W) uint8 sRGB, upright. Each frame keeps its own time, so a variable frame rate comes out
 as it went in.
@@ -16,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageSequence
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from scumble.core.decoding import DECODER_ERRORS, MAX_PIXELS
 from scumble.core.errors import ImageError, InputError, MissingExtraError, ScumbleError
 from scumble.core.events import Loop, Progress
 from scumble.core.files import atomic_path, explained
@@ -26,13 +30,24 @@ from scumble.core.files import atomic_path, explained
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["MAX_BYTES", "VIDEO_SUFFIXES", "Video", "pyav", "read_video", "resize_frames", "write_video"]
+__all__ = [
+    "ANIMATION",
+    "MAX_BYTES",
+    "VIDEO_SUFFIXES",
+    "Video",
+    "pyav",
+    "read_video",
+    "resize_frames",
+    "write_video",
+]
 
 MAX_BYTES = 8 * 2**30
 """The most memory that frames read from one file may take."""
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-"""Suffixes of files that are read as videos; those in `_CODECS` can be written."""
+ANIMATION = ".apng"
+"""Suffix of animated PNG: lossless, without sound, times in thousandths of a second."""
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ANIMATION)
+"""Suffixes of files that are read as videos; ANIMATION and those in `_CODECS` can be written."""
 
 _CODECS: dict[str, tuple[tuple[str, ...], str, dict[str, str]]] = {
     ".mp4": (("libx264", "libopenh264", "mpeg4"), "yuv420p", {"crf": "16"}),
@@ -103,11 +118,7 @@ def read_video(path: Path | str, *, first: int = 0, count: int | None = None) ->
     path = Path(path)
     with explained(path, "read", ImageError), path.open("rb"):
         pass
-    with _one_sentence(path), pyav().open(str(path)) as container:
-        if not container.streams.video:
-            raise ImageError(f"{path} has no video stream.", "Give a file with moving pictures in it.")
-        pictures, times = _decoded(container, path, first, count)
-        has_sound = bool(container.streams.audio)
+    pictures, times, has_sound = _read(path, first, count)
     if len(pictures) < 2:
         raise ImageError(
             f"{path} has {'one frame' if pictures else 'no frame'} only, and an atlas needs two or more.",
@@ -122,14 +133,20 @@ def write_video(
 ) -> Loop[Path]:
     """Write `frames`, each (3, H, W) uint8, at the times of `video` and with the sound of its file.
 
-    `.mkv` is lossless (FFV1); `.mp4`, `.mov` and `.webm` are small. Whole or not at all. A side that is odd,
-    which the small ones cannot hold, is continued by its last row or column. Raises InputError for another
-    suffix, or sound that such a file cannot hold.
+    `.mkv` (FFV1) and `.apng` are lossless; `.mp4`, `.mov` and `.webm` are small. Whole or not at all. A side
+    that is odd, which the small ones cannot hold, is continued by its last row or column. Raises InputError
+    for another suffix, or sound that such a file cannot hold.
     """
     path = Path(path)
-    if path.suffix.lower() not in _CODECS:
-        raise InputError(f"{path} has no suffix of a video.", f"Use one of {', '.join(_CODECS)}.")
+    if path.suffix.lower() not in (*_CODECS, ANIMATION):
+        raise InputError(
+            f"{path} has no suffix of a video.", f"Use one of {', '.join(_CODECS)}, {ANIMATION}."
+        )
     source = video.source if video.has_sound else None
+    if path.suffix.lower() == ANIMATION:
+        if source is not None:
+            raise InputError(f"A {ANIMATION} file cannot hold sound.", "Write .mkv instead.")
+        return (yield from _animate(path, video, frames, metadata or {}))
     with atomic_path(path) as temporary, _one_sentence(path):
         options = {"movflags": "use_metadata_tags"} if path.suffix.lower() in (".mp4", ".mov") else {}
         with pyav().open(str(temporary), "w", options=options) as container:
@@ -163,6 +180,41 @@ def resize_frames(frames: Tensor, short_side: int) -> Tensor:
 # Reading
 
 
+def _read(path: Path, first: int, count: int | None) -> tuple[list[Any], tuple[Fraction, ...], bool]:
+    """Frames (H, W, 3) uint8, the time of each, and whether there is sound."""
+    if path.suffix.lower() == ANIMATION:
+        return (*_animation(path, first, count), False)
+    with _one_sentence(path), pyav().open(str(path)) as container:
+        if not container.streams.video:
+            raise ImageError(f"{path} has no video stream.", "Give a file with moving pictures in it.")
+        pictures, times = _decoded(container, path, first, count)
+        return pictures, times, bool(container.streams.audio)
+
+
+def _animation(path: Path, first: int, count: int | None) -> tuple[list[Any], tuple[Fraction, ...]]:
+    """The frames of an animated PNG, transparent ones over white."""
+    pictures: list[Any] = []
+    times, now = list[Fraction](), Fraction(0)
+    last = None if count is None else first + count
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{path} has {image.width} x {image.height} pixels, too many for a video.")
+            for number, frame in enumerate(ImageSequence.Iterator(image)):
+                if number == last:
+                    break
+                if number >= first:
+                    cover = frame.convert("RGBA")
+                    ground = Image.new("RGBA", cover.size, "white")
+                    pictures.append(np.asarray(Image.alpha_composite(ground, cover).convert("RGB")))
+                    times.append(now)
+                    _check_memory(path, len(pictures), pictures[-1])
+                now += Fraction(float(frame.info.get("duration") or 40)).limit_denominator(1000) / 1000
+    except DECODER_ERRORS as problem:
+        raise ImageError(f"{path} cannot be used as a video.", "Is it a whole animated PNG?") from problem
+    return pictures, tuple(time - times[0] for time in times)
+
+
 def _decoded(
     container: Any, path: Path, first: int, count: int | None
 ) -> tuple[list[Any], tuple[Fraction, ...]]:
@@ -183,16 +235,21 @@ def _decoded(
                 f"The frames of {path} change their size: {sizes[0]}, and {sizes[1]} at frame {number}.",
                 "Make them one size first: ffmpeg -i VIDEO -vf scale=W:H OUT.",
             )
-        if (len(pictures) + 1) * picture.size > MAX_BYTES:
-            raise ImageError(
-                f"{path} has more than {len(pictures)} frames of {picture.shape[1]} x {picture.shape[0]} "
-                "pixels, which do not fit in memory.",
-                "Take a part of it with --first and --count.",
-            )
+        _check_memory(path, len(pictures) + 1, picture)
         time = fallback * number if frame.pts is None else Fraction(frame.pts) * Fraction(frame.time_base)
         pictures.append(picture)
         times.append(max(time, times[-1] + fallback / 100) if times else time)
     return pictures, tuple(time - times[0] for time in times)
+
+
+def _check_memory(path: Path, frames: int, picture: Any) -> None:
+    """Raises ImageError where so many frames like `picture` are too much."""
+    if frames * picture.size > MAX_BYTES:
+        raise ImageError(
+            f"{path} has more than {frames - 1} frames of {picture.shape[1]} x {picture.shape[0]} pixels, "
+            "which do not fit in memory.",
+            "Take a part of it with --first and --count.",
+        )
 
 
 def _upright(picture: Any, rotation: int) -> Any:
@@ -218,6 +275,30 @@ def _one_sentence(path: Path) -> Generator[None]:
 
 
 # Writing
+
+
+def _animate(path: Path, video: Video, frames: Iterable[Tensor], metadata: Mapping[str, str]) -> Loop[Path]:
+    """The same as an animated PNG."""
+    notes = PngInfo()
+    for name, text in metadata.items():
+        notes.add_itxt(name, text)
+    pictures: list[Image.Image] = []
+    for frame, _ in zip(frames, video.times, strict=True):
+        pictures.append(Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())))
+        yield Progress(stage="writing", step=len(pictures), total=len(video.times))
+    gaps = [*video.gaps, video.gaps[-1]]
+    with atomic_path(path) as temporary:
+        pictures[0].save(
+            temporary,
+            format="PNG",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=[round(gap * 1000) for gap in gaps],
+            blend=[number % 2 for number in range(len(pictures))],  # or Pillow makes one of two alike
+            loop=0,
+            pnginfo=notes,
+        )
+    return path
 
 
 def _stream(container: Any, suffix: str, video: Video) -> Any:

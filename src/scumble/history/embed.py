@@ -2,7 +2,7 @@
 
 | format | recipe (JSON) | for other programs | made by AI |
 |---|---|---|---|
-| PNG | `scumble` text chunk | `parameters` text chunk | XMP |
+| PNG, animated too | `scumble` text chunk | `parameters` text chunk | XMP |
 | JPEG, WebP | EXIF ImageHistory | EXIF UserComment | XMP |
 | videos | metadata `scumble`, in any case | | |
 
@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from scumble.core.decoding import DECODER_ERRORS
 from scumble.core.errors import InputError
-from scumble.data.video import VIDEO_SUFFIXES, pyav
+from scumble.data.video import ANIMATION, VIDEO_SUFFIXES, pyav
 from scumble.history.recipe import MAX_JSON, Recipe, parameters_line
 
 __all__ = ["read_recipe", "save_options"]
@@ -82,7 +82,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on the rest of the metadata
-            text = _video_text(path) if path.suffix.lower() in VIDEO_SUFFIXES else _text(path)
+            text = _video_text(path) if _needs_pyav(path) else _text(path)
     except FileNotFoundError as problem:
         raise InputError(f"{path} does not exist.") from problem
     except DECODER_ERRORS as problem:
@@ -94,6 +94,10 @@ def read_recipe(path: Path) -> Recipe:
             f"{path} holds no scumble recipe.", "Only what scumble wrote without --no-recipe has one."
         )
     return Recipe.from_json(text[: MAX_JSON + 1])
+
+
+def _needs_pyav(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.suffix.lower() != ANIMATION
 
 
 def _text(path: Path) -> object:
