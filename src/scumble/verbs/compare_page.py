@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from scumble.core.images import read_image
 from scumble.verbs.compare_scores import AXES
 from scumble.verbs.compare_task import LEARNERS, Task
 from scumble.verbs.inputs import picture_files
+from scumble.verbs.page import document, picture_url
 
 __all__ = ["NAMES", "page"]
 
-LARGEST = 1024
-"""Longest side of a picture in the page, in pixels."""
 PHOTOS = 5
 """Photos of a subject that are shown."""
 NAMES = {
@@ -31,66 +27,22 @@ NAMES = {
 """The six as people call them, who wrote of them, and where on arXiv."""
 
 STYLE = """
-:root{--paper:#f7f4ef;--card:#fffdfa;--ink:#26221d;--soft:#6f675d;--line:#e2dbd0;--accent:#8a3b12;
---bar:#c9793f;--good:#2f6f4f;color-scheme:light}
-:root[data-theme=dark]{--paper:#171513;--card:#211e1b;--ink:#efe9e1;--soft:#a59b8e;--line:#38332d;
---accent:#f0a56e;--bar:#b9683a;--good:#7fc8a0;color-scheme:dark}
-@media(prefers-color-scheme:dark){:root:not([data-theme=light]){--paper:#171513;--card:#211e1b;--ink:#efe9e1;
---soft:#a59b8e;--line:#38332d;--accent:#f0a56e;--bar:#b9683a;--good:#7fc8a0;color-scheme:dark}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
-.wrap{max-width:76rem;margin:0 auto;padding:2.2rem 1.2rem 4rem}
-header{display:flex;gap:1rem;align-items:flex-start;justify-content:space-between}
-h1{font-size:clamp(1.5rem,4.5vw,2.3rem);line-height:1.2;margin:.2rem 0 .6rem;letter-spacing:-.015em;
-overflow-wrap:anywhere}
-h2{font-size:1.15rem;margin:2.6rem 0 .9rem}h3{font-size:1.1rem;margin:0}
-.brand{color:var(--accent);font-weight:600;letter-spacing:.04em}.soft{color:var(--soft)}
-button.theme{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);
-border-radius:2rem;padding:.35rem .9rem;cursor:pointer;white-space:nowrap}
-:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
 .given{display:flex;flex-wrap:wrap;gap:.9rem;margin-top:1rem}
 .given figure{margin:0;width:7.5rem}.given img{width:100%}
-img{display:block;border-radius:.5rem;image-rendering:auto;background:var(--line)}
-figcaption{font-size:.85rem;color:var(--soft);padding-top:.3rem;overflow-wrap:anywhere}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,17rem),1fr));gap:1.1rem;
-align-items:start}
-.card{background:var(--card);border:1px solid var(--line);border-radius:.9rem;padding:1rem;min-width:0}
 .card .top{display:flex;justify-content:space-between;gap:.6rem;align-items:baseline;margin-bottom:.7rem}
-.tag{font-size:.75rem;border:1px solid var(--line);border-radius:2rem;padding:.05rem .55rem;
-color:var(--soft);white-space:nowrap}
 .see{position:relative}.see img{width:100%}
 .see .was{position:absolute;inset:0;height:100%;object-fit:cover;
 clip-path:inset(0 calc(100% - var(--at,0%)) 0 0)}
 .see input{width:100%;margin:.5rem 0 0;accent-color:var(--accent)}
-dl{display:grid;grid-template-columns:auto 1fr;gap:.15rem .9rem;margin:.8rem 0 0;font-size:.92rem}
-dt{color:var(--soft)}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums}
 .time{height:.4rem;border-radius:1rem;background:var(--line);overflow:hidden;margin-top:.8rem}
 .time i{display:block;height:100%;background:var(--bar)}
-details{margin-top:.8rem;font-size:.88rem}summary{cursor:pointer;color:var(--soft)}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--paper);border-radius:.5rem;padding:.7rem;
-margin:.5rem 0 0;font-size:.82rem}
-.scroll{overflow-x:auto;border:1px solid var(--line);border-radius:.9rem;background:var(--card)}
-table{border-collapse:collapse;width:100%;font-size:.92rem}
-th,td{padding:.55rem .8rem;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;
-font-variant-numeric:tabular-nums}
-tr:last-child td,tr:last-child th{border-bottom:0}
-th:first-child{text-align:left;font-weight:500;min-width:11rem}thead th{font-weight:600}
-th small{display:block;color:var(--soft);font-weight:400}
 .best{color:var(--good);font-weight:700}.best::after{content:" \\2022"}
 .group th{color:var(--accent);text-align:left;background:var(--paper);font-weight:600}
-.wrong{border-left:.25rem solid #c0392b;padding-left:.7rem}
-ul{padding-left:1.1rem}li{margin:.35rem 0}
 """
 SCRIPT = """
-const root=document.documentElement,key="scumble-theme";
-try{const kept=localStorage.getItem(key);if(kept)root.dataset.theme=kept}catch{}
-document.querySelector(".theme").onclick=()=>{
- const dark=root.dataset.theme?root.dataset.theme==="dark":matchMedia("(prefers-color-scheme:dark)").matches;
- root.dataset.theme=dark?"light":"dark";try{localStorage.setItem(key,root.dataset.theme)}catch{}};
 for(const range of document.querySelectorAll(".see input"))
  range.oninput=()=>range.parentElement.style.setProperty("--at",range.value+"%");
 """
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def page(facts: dict[str, Any], task: Task, out: Path) -> str:
@@ -98,16 +50,7 @@ def page(facts: dict[str, Any], task: Task, out: Path) -> str:
     rows = facts["rows"]
     longest = max((sum(row["seconds"].values()) for row in rows), default=0.0)
     cards = "\n".join(_card(row, task, out, longest) for row in rows)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escape(_title(task))} · scumble compare</title><style>{STYLE}</style></head>
-<body><div class="wrap">
-<header><div><div class="brand">scumble compare</div><h1>{escape(_title(task))}</h1>
-<div class="soft">{escape(_asked(task))}</div></div>
-<button class="theme" type="button" aria-label="Light or dark">◐ theme</button></header>
-<section class="given" aria-label="What was given">{_given(task)}</section>
+    body = f"""<section class="given" aria-label="What was given">{_given(task)}</section>
 <h2>What each method made of it</h2>
 <div class="cards">
 {cards}
@@ -117,9 +60,8 @@ def page(facts: dict[str, Any], task: Task, out: Path) -> str:
 <div class="scroll">{_table(rows)}</div>
 {_others(facts["left out"])}
 <h2>How it was measured</h2>
-{_how(facts)}
-</div><script>{SCRIPT}</script></body></html>
-"""
+{_how(facts)}"""
+    return document(_title(task), "scumble compare", _asked(task), body, style=STYLE, script=SCRIPT)
 
 
 def _title(task: Task) -> str:
@@ -141,7 +83,7 @@ def _given(task: Task) -> str:
     if task.subject is not None:
         shown += [("photo of the subject", photo) for photo in picture_files(task.subject)[:PHOTOS]]
     return "".join(
-        f'<figure><img alt="" src="{_url(place)}"><figcaption>{escape(name)}</figcaption></figure>'
+        f'<figure><img alt="" src="{picture_url(place)}"><figcaption>{escape(name)}</figcaption></figure>'
         for name, place in shown
     )
 
@@ -169,10 +111,10 @@ def _card(row: dict[str, Any], task: Task, out: Path, longest: float) -> str:
 
 
 def _seen(picture: Path, image: Path | None, name: str) -> str:
-    result = f'<img alt="Result of {name}" src="{_url(picture)}">'
+    result = f'<img alt="Result of {name}" src="{picture_url(picture)}">'
     if image is None:
         return f'<div class="see">{result}</div>'
-    was = f'<img class="was" alt="" src="{_url(image)}">'
+    was = f'<img class="was" alt="" src="{picture_url(image)}">'
     slider = f'<input type="range" value="0" aria-label="Show the picture before {name}">'
     return f'<div class="see"><div style="position:relative">{result}{was}</div>{slider}</div>'
 
@@ -231,11 +173,3 @@ def _how(facts: dict[str, Any]) -> str:
 <p class="soft">Seconds are of this machine and this run, loading apart; the first method also pays for what
 loads once. Peak memory is that of {escape(memory)}. Figures on different features do not compare.
 Model {model}; {versions}.</p>"""
-
-
-def _url(place: Path) -> str:
-    image = read_image(place).image
-    image.thumbnail((LARGEST, LARGEST))
-    data = BytesIO()
-    image.save(data, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
