@@ -73,6 +73,10 @@ def edits(
     output: Output,
     copy: Annotated[Path | None, typer.Argument(help="Your copy of the set that --set names.")] = None,
     sdedit: Annotated[bool, typer.Option("--sdedit", help="Measure SDEdit.")] = False,
+    instruct: Annotated[bool, typer.Option("--instruct", help="Measure InstructPix2Pix.")] = False,
+    trying: Annotated[
+        bool, typer.Option("--trying", help="With --instruct: on scenes for tuning, not the measured ones.")
+    ] = False,
     learn: Annotated[bool, typer.Option("--learn", help="Measure the methods that learn.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, help="With --learn: how often.  [3]")] = None,
     published: Annotated[
@@ -113,11 +117,29 @@ def edits(
     if learn:
         _learners(given)
         return
+    if instruct:
+        _instruct(given)
+        return
     if not sdedit:
-        raise InputError("No method was named.", "Give --sdedit, --learn, or --set and --method.")
+        raise InputError(
+            "No method was named.", "Give --sdedit, --instruct, --learn, or --set and --method."
+        )
     settings = bench.Settings() if count is None else bench.Settings(count=count, edits=count)
     scores = follow(bench.measure(output, settings))
     give(scores, as_json=as_json, text=bench.table(scores))
+
+
+def _instruct(given: dict[str, Any]) -> None:
+    from scumble.bench.instruct import TRYING, Settings, measure, table
+
+    chosen = {name: given[name] for name in ("model", "count", "steps") if given[name] is not None}
+    if given["count"] is not None:
+        settings = Settings.of(chosen)
+        chosen |= {name: min(getattr(settings, name), settings.count) for name in ("curve", "chains")}
+    if given["trying"]:
+        chosen["first"] = TRYING
+    scores = follow(measure(given["output"], Settings.of(chosen)))
+    give(scores, as_json=given["as_json"], text=table(scores))
 
 
 def _learners(given: dict[str, Any]) -> None:

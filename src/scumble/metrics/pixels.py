@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["l1", "mse"]
+__all__ = ["l1", "mse", "mse_where"]
 
 
 def l1(one: Tensor, other: Tensor) -> Tensor:
@@ -21,3 +21,12 @@ def mse(one: Tensor, other: Tensor) -> Tensor:
     The L2 of MagicBrush. That of SDEdit is a norm over all pixels, see `scumble.metrics.l2`.
     """
     return (one - other).square().flatten(1).mean(1)
+
+
+def mse_where(one: Tensor, other: Tensor, where: Tensor) -> Tensor:
+    """Mean squared difference of pictures (..., C, H, W) in [0, 1] over the pixels where `where` (..., H, W)
+    is True: (...,), not a number where that is nowhere.
+    """
+    weight = where.unsqueeze(-3).to(one)  # (..., 1, H, W)
+    total = ((one - other).square() * weight).flatten(-3).sum(-1)
+    return total / (one.shape[-3] * weight.flatten(-3).sum(-1))
