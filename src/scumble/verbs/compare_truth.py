@@ -27,7 +27,7 @@ from scumble.world.scene import Look, Scene, Thing
 from scumble.world.subjects import SUBJECTS, TUNING_SUBJECTS
 from scumble.world.words import caption, describe
 
-__all__ = ["Truth", "answers", "truth_of"]
+__all__ = ["Truth", "answers", "questions", "truth_of"]
 
 MAX_BYTES = 64_000_000
 ASKED_OF_THINGS = {"second_kind": "kind", "second_colour": None}
@@ -80,17 +80,18 @@ def _edit_of(scene: Scene, task: Task) -> Truth:
         said = " ".join(config.instruction.lower().split())
         for edit in every_edit(scene):
             if edit.text.lower() == said:
-                return Truth(scene, edit.after, _questions(scene, edit.after), f"The truth of {edit.text!r}.")
+                return Truth(scene, edit.after, questions(scene, edit.after), f"The truth of {edit.text!r}.")
     if config.prompt and not config.word:
         for edit in every_edit(scene):
             if config.prompt in (caption(edit.after), caption(edit.after, complete=True)):
                 return Truth(
-                    scene, edit.after, _questions(scene, edit.after), f"The truth of {config.prompt!r}."
+                    scene, edit.after, questions(scene, edit.after), f"The truth of {config.prompt!r}."
                 )
     return Truth(scene, why="What is asked for is no edit of the toy world's, so only its start is known.")
 
 
-def _questions(before: Scene, after: Scene) -> frozenset[str]:
+def questions(before: Scene, after: Scene) -> frozenset[str]:
+    """Questions to the judge that an edit from one scene to the other is about."""
     from scumble.world.instructions import Edit
 
     changed = changed_labels(Edit(kind="", text="", before=before, after=after, target=None))

@@ -1,81 +1,54 @@
-"""`scumble demo`: what the toybox can do, drawn before your eyes on one page of pictures.
+"""`scumble demo`: what the toybox can do, done before your eyes on one page that checks itself.
 
-The page is one file that needs no other. Each picture is its prompt's first and only attempt. The demo checks
-itself: no picture may be blank, and an edit may change no pixel outside its mask.
+The folder of a demo:
+
+    index.html          one page that needs nothing else
+    demo.json           the same as data, and of what the demo is: model, version, amount
+    CHAPTER/            the pictures with their recipes, what was learnt, and `chapter.json`
+
+A demo that was stopped goes on with the chapters that are not done; one of another model, version or amount
+begins anew. What has to be so is written down with its limit beside each chapter, before anything is drawn:
+`check` raises where something is not.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
+import json
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-
-import torch
-from PIL import Image
+from typing import Any
 
 from scumble.core.errors import ScumbleError
-from scumble.core.events import Loop
+from scumble.core.events import Loop, Progress
 from scumble.core.files import atomic_write
-from scumble.core.images import from_uint8, from_unit, grid, to_uint8, to_unit
-from scumble.data.paintings import painting
-from scumble.data.strokes import stroke_painting
-from scumble.methods import sdedit
-from scumble.models.model import Model
-from scumble.verbs.generate import RANDOM_MODEL, GenerateConfig, draw
-from scumble.verbs.outputs import Picture
-from scumble.world.render import render
-from scumble.world.scene import Scene, Thing
-from scumble.world.words import caption
+from scumble.core.version import VERSION
+from scumble.history.recipe import library_versions
+from scumble.verbs import demo_drawing, demo_editing, demo_layers
+from scumble.verbs.demo_chapter import QUICK, WHOLE, Amount, Chapter, Work
+from scumble.verbs.demo_page import page
+from scumble.verbs.generate import RANDOM_MODEL
 
-__all__ = ["PROMPTS", "SCENES", "DemoReport", "Row", "check", "demo"]
+__all__ = ["CHAPTERS", "DemoReport", "check", "demo"]
 
-PROMPTS = (
-    "a red cat on the grass",
-    "a blue car in the snow",
-    "a yellow duck on the beach",
-    "a green robot in the desert",
-    "an orange fish in a studio",
-    "a purple castle on the moon",
-    "a white rabbit on the grass at night",
-    "a pink mushroom in the snow",
-    "a brown bear on the beach at sunset",
-    "a teal rocket on the moon",
-    "a grey house in the desert at sunset",
-    "a black dog on a wooden table",
-    "a red mug on a wooden table",
-    "a green cactus in the desert",
-    "a blue boat on the beach",
-    "a white snowman in the snow",
-)
-"""One picture each, all with seed 1: no choosing."""
-QUICK = 8
-"""How many of them `quick` draws."""
-
-SCENES = (
-    Scene(things=(Thing(kind="cat", colour="red"),), place="grass", seed=3),
-    Scene(things=(Thing(kind="boat", colour="white"),), place="beach", time="sunset", seed=4),
-    Scene(things=(Thing(kind="robot", colour="teal"),), place="snow", seed=5),
-    Scene(things=(Thing(kind="castle", colour="pink"),), place="desert", seed=6),
-)
-"""Pictures that are edited: turned into strokes, and the strokes into pictures again."""
-PAINT = (0.12, 0.28, 0.82)
-"""The colour of the stroke that the last part paints over the thing."""
-T0 = 0.5
-SAMPLER = "euler_ancestral"
-"""Its fresh noise corrects earlier errors (Karras et al. 2022), of which a preview makes many."""
-STEPS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Pictures that belong together, and what they show."""
-
-    caption: str
-    images: tuple[Image.Image, ...]
+FORMAT = 1
+CHAPTERS: dict[str, Callable[[Work], Loop[Chapter]]] = {
+    "painted": demo_drawing.painted,
+    "plain": demo_drawing.plain,
+    **{name: partial(demo_drawing.learnt, method=name) for name in demo_drawing.LEARNERS},
+    "instruct": demo_editing.instruct,
+    "strokes": demo_editing.strokes,
+    "layer": demo_layers.layer,
+    "clip": demo_layers.clip,
+    "redo": demo_editing.redo,
+}
+"""What is done, in this order."""
+LEARNS = ("plain", *demo_drawing.LEARNERS, "layer", "clip")
+"""What takes minutes, and is left out where `Amount.learns` is not."""
+STOPPED = "What was done is kept: the same command goes on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,115 +58,99 @@ class DemoReport:
     page: Path
     pictures: int
     seconds: float
+    left_out: tuple[str, ...]
+    """A sentence for each chapter that is not there."""
     problems: tuple[str, ...]
 
 
-def demo(out: Path, *, quick: bool = False) -> Loop[DemoReport]:
-    """Paint the demo's pictures into the folder `out` and write its page, `index.html`."""
-    started = time.perf_counter()
-    model = GenerateConfig(prompt="").load()
-    pictures: list[Picture] = []
-    for prompt in PROMPTS[: QUICK if quick else None]:
-        config = GenerateConfig(prompt=prompt, seed=1, sampler=SAMPLER, steps=STEPS)
-        pictures += yield from draw(config, model, config.task(model))
-    rows: list[Row] = []
-    for scene in SCENES[: 2 if quick else None]:
-        rows.append((yield from _from_strokes(model, scene)))
-    local, problems = yield from _local(model, SCENES[0])
-    seconds = time.perf_counter() - started
-    problems += [RANDOM_MODEL] if model.is_random else []
-    problems += [f"{p.recipe.settings['prompt']!r} came out blank." for p in pictures if _is_blank(p.image)]
-    sheet = io.BytesIO()
-    grid([p.image for p in pictures]).save(sheet, "PNG")
-    atomic_write(out / "grid.png", sheet.getvalue())
-    page = out / "index.html"
-    atomic_write(page, _page(pictures, [*rows, local], seconds, problems).encode())
-    return DemoReport(page, len(pictures) + len(rows) + 1, seconds, tuple(problems))
+def demo(
+    out: Path, *, quick: bool = False, overwrite: bool = False, amount: Amount | None = None
+) -> Loop[DemoReport]:
+    """Do the demo in the folder `out` and write its page, `index.html`.
 
-
-def _from_strokes(model: Model, scene: Scene) -> Loop[Row]:
-    """A picture as strokes, and the strokes made natural again with all of it free to change."""
-    [original] = from_unit(render([scene]).pixels)
-    strokes = stroke_painting(original)
-    job = painting(to_unit(strokes), prompt=caption(scene))
-    [edited] = yield from sdedit.edit(
-        model, [job], [1], sdedit.Config(t0=T0, sampler=SAMPLER, steps=STEPS // 2)
-    )
-    return Row(caption(scene), (original, strokes, from_unit(edited[None])[0]))
-
-
-def _local(model: Model, scene: Scene) -> Loop[tuple[Row, list[str]]]:
-    """A stroke over the thing, made natural; the rest has to stay as it was, to the bit."""
-    rendering = render([scene])
-    where = (rendering.masks[:, :1] > 0.5).float()  # (1, 1, H, W)
-    before = from_uint8(to_uint8(rendering.pixels))
-    painted = torch.where(where > 0, before * 0.5 + torch.tensor(PAINT).reshape(1, 3, 1, 1) * 0.5, before)
-    words = caption(replace(scene, things=(replace(scene.things[0], colour="blue"),)))
-    job = painting(painted, original=before, mask=where, prompt=words)
-    [edited] = yield from sdedit.edit(
-        model, [job], [1], sdedit.Config(t0=T0, sampler=SAMPLER, steps=STEPS // 2)
-    )
-    kept = torch.equal(torch.where(where > 0, 0, edited[None]), torch.where(where > 0, 0, before))
-    images = tuple(from_unit(pixels)[0] for pixels in (before, painted, edited[None]))
-    problems = [] if kept else ["An edit changed pixels outside its mask."]
-    return Row(f"{words}: a stroke over the thing; outside it no pixel has changed", images), problems
-
-
-def _is_blank(image: Image.Image) -> bool:
-    """Whether a picture has next to no contrast: what NaN, overflow and untrained decoders draw."""
-    levels = [level for level, count in enumerate(image.convert("L").histogram()) if count]
-    return levels[-1] - levels[0] < 16
+    `quick` leaves out all learning; `amount` says in full how much is done. `overwrite` begins anew.
+    """
+    work = Work(out, amount or (QUICK if quick else WHOLE))
+    names = [name for name in CHAPTERS if work.amount.learns or name not in LEARNS]
+    about = {
+        "format": FORMAT,
+        "scumble": VERSION,
+        "model": work.model.hash,
+        "amount": work.amount.model_dump(mode="json", exclude_none=True),
+    }
+    _claim(out, about, overwrite=overwrite)
+    chapters: list[Chapter] = []
+    try:
+        for number, name in enumerate(names, 1):
+            chapters.append((yield from _done(work, name)))
+            yield Progress(stage="chapters", step=number, total=len(names))
+    except KeyboardInterrupt as stop:
+        stop.add_note(STOPPED)
+        raise
+    problems = [RANDOM_MODEL] if work.model.is_random else []
+    problems += [problem for chapter in chapters for problem in chapter.problems]
+    facts: dict[str, Any] = {
+        **about,
+        "seconds": sum(chapter.seconds.get("in all", 0.0) for chapter in chapters),
+        "problems": problems,
+        "quick": not work.amount.learns,
+        "machine": library_versions(str(work.model.device), _threads()),
+        "chapters": [chapter.model_dump(mode="json") for chapter in chapters],
+    }
+    atomic_write(out / "demo.json", (json.dumps(facts, indent=2) + "\n").encode())
+    atomic_write(out / "index.html", page(facts, chapters, out).encode())
+    pictures = sum(len(row.pictures) for chapter in chapters for row in chapter.rows)
+    left_out = tuple(chapter.left_out for chapter in chapters if chapter.left_out)
+    return DemoReport(out / "index.html", pictures, facts["seconds"], left_out, tuple(problems))
 
 
 def check(report: DemoReport) -> None:
     """Raise ScumbleError if the demo found something wrong with its own results."""
     if report.problems:
-        raise ScumbleError(f"The demo is not right: {' '.join(report.problems)}", f"See {report.page}.")
+        raise ScumbleError(f"The demo is not right. {' '.join(report.problems)}", f"See {report.page}.")
 
 
-STYLE = """
-:root { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5; }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1.2rem; }
-main.rows { grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); }
-figure { margin: 0; }
-figure div { display: flex; gap: .4rem; }
-img { flex: 1; min-width: 0; border-radius: .5rem; }
-figcaption { font-size: .9rem; padding-top: .4rem; }
-.problem { border-left: .3rem solid #c33; padding-left: .8rem; }
-"""
+def _claim(out: Path, about: dict[str, Any], *, overwrite: bool) -> None:
+    """Note what the folder is a demo of; what is there of another one is removed."""
+    place = out / "demo.json"
+    if place.is_file():
+        try:
+            before = json.loads(place.read_bytes())
+            same = all(before.get(name) == value for name, value in about.items())
+        except (ValueError, AttributeError):
+            same = False
+        if same and not overwrite:
+            return
+        for name in (*CHAPTERS, "subject"):
+            shutil.rmtree(out / name, ignore_errors=True)
+    atomic_write(place, (json.dumps(about, indent=2) + "\n").encode())
 
 
-def _page(pictures: list[Picture], rows: list[Row], seconds: float, problems: list[str]) -> str:
-    figures = "\n".join(_figure(str(p.recipe.settings["prompt"]), [p.image]) for p in pictures)
-    edits = "\n".join(_figure(row.caption, row.images) for row in rows)
-    wrong = "".join(f'<p class="problem">{html.escape(p)}</p>' for p in problems)
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>scumble demo</title><style>{STYLE}</style>
-<h1>scumble</h1>
-<p>Made in {seconds:.0f} seconds on this machine by the toybox, the small model that ships with scumble.</p>
-{wrong}
-<h2>Painted</h2>
-<p>{len(pictures)} prompts, one picture each, none chosen.</p>
-<main>
-{figures}
-</main>
-<h2>Edited by painting</h2>
-<p>SDEdit (Meng et al. 2021): a picture, strokes of it, and what the model makes of the strokes.</p>
-<main class="rows">
-{edits}
-</main>
-</html>
-"""
+def _done(work: Work, name: str) -> Loop[Chapter]:
+    """A chapter, from its folder if it was done before."""
+    place = work.place(f"{name}/chapter.json")
+    if place.is_file():
+        return Chapter.of(json.loads(place.read_bytes()))
+    work.seconds.clear()
+    start = time.perf_counter()
+    chapter = yield from _named(name, CHAPTERS[name](work))
+    if not chapter.left_out:
+        chapter = chapter.replace(seconds={**work.seconds, "in all": time.perf_counter() - start})
+        atomic_write(place, (chapter.model_dump_json(indent=2) + "\n").encode())
+    return chapter
 
 
-def _figure(text: str, images: Sequence[Image.Image]) -> str:
-    shown = "".join(f'<img alt="" src="{_data_url(image)}">' for image in images)
-    return f"<figure><div>{shown}</div><figcaption>{html.escape(text)}</figcaption></figure>"
+def _named(name: str, loop: Loop[Chapter]) -> Loop[Chapter]:
+    """The same loop, whose stages say which chapter they are of."""
+    while True:
+        try:
+            event = next(loop)
+        except StopIteration as stop:
+            return stop.value
+        yield replace(event, stage=f"{name}: {event.stage}")
 
 
-def _data_url(image: Image.Image) -> str:
-    data = io.BytesIO()
-    image.save(data, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
