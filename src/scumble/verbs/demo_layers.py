@@ -25,8 +25,12 @@ PROMPT = "a blue castle in the desert"
 CLIP_PROMPT = "a red rocket on the beach"
 ROUNDING = 1
 """Levels of 255 by which Pillow's own arithmetic may differ from ours."""
-ELSEWHERE = 10.0
-"""Levels of 255 by which what lies off the thing may change on average: the layer has no mask."""
+NEARER = 0.01
+"""The least gain in CLIP's likeness of result and words."""
+ELSEWHERE, ELSEWHERE_IN_CLIP = 10.0, 1.0
+"""Levels of 255 by which what lies off the thing may change on average: on a picture the layer has no mask,
+on a clip the atlas keeps it on what moves in front.
+"""
 WOBBLE = 1.2
 """Warp error of the edited clip over that of the clip as it was, at most."""
 RIM = 3
@@ -62,12 +66,7 @@ def layer(work: Work) -> Loop[Chapter]:
                 ),
             ),
         ),
-        scores=(
-            Score(
-                name="nearer to the words", value=told, what="gain in CLIP's likeness of picture and words"
-            ),
-            Score(name="elsewhere", value=moved, what="mean change off the thing, in 255ths; less is better"),
-        ),
+        scores=_scores(told, moved),
         checks=(
             Check(
                 claim="The layer, laid over the picture by Pillow, is the result (levels of difference)",
@@ -75,13 +74,7 @@ def layer(work: Work) -> Loop[Chapter]:
                 limit=ROUNDING,
                 at_most=True,
             ),
-            Check(claim="The result is nearer to the words than the picture was", figure=told, limit=0.01),
-            Check(
-                claim="The rest of the picture stays (mean change, in 255ths)",
-                figure=moved,
-                limit=ELSEWHERE,
-                at_most=True,
-            ),
+            *_checks("picture", told, moved, ELSEWHERE),
         ),
         commands=(
             work.command(
@@ -93,6 +86,25 @@ def layer(work: Work) -> Loop[Chapter]:
                 ),
                 *("-o", work.out / "layer/again.png"),
             ),
+        ),
+    )
+
+
+def _scores(told: float, moved: float) -> tuple[Score, ...]:
+    return (
+        Score(name="nearer to the words", value=told, what="gain in CLIP's likeness of pictures and words"),
+        Score(name="elsewhere", value=moved, what="mean change off the thing, in 255ths; less is better"),
+    )
+
+
+def _checks(what: str, told: float, moved: float, elsewhere: float) -> tuple[Check, ...]:
+    return (
+        Check(claim=f"The result is nearer to the words than the {what} was", figure=told, limit=NEARER),
+        Check(
+            claim=f"The rest of the {what} stays (mean change, in 255ths)",
+            figure=moved,
+            limit=elsewhere,
+            at_most=True,
         ),
     )
 
@@ -141,8 +153,7 @@ def clip(work: Work) -> Loop[Chapter]:
             Score(
                 name="warp error", value=wobble[1], what=f"change along the motion; {wobble[0]:.4f} before"
             ),
-            Score(name="nearer to the words", value=told, what="gain in CLIP's likeness of frames and words"),
-            Score(name="elsewhere", value=moved, what="mean change off the thing, in 255ths; less is better"),
+            *_scores(told, moved),
         ),
         checks=(
             Check(
@@ -151,13 +162,7 @@ def clip(work: Work) -> Loop[Chapter]:
                 limit=WOBBLE,
                 at_most=True,
             ),
-            Check(claim="The frames are nearer to the words than they were", figure=told, limit=0.01),
-            Check(
-                claim="The rest of the clip stays (mean change, in 255ths)",
-                figure=moved,
-                limit=1.0,
-                at_most=True,
-            ),
+            *_checks("clip", told, moved, ELSEWHERE_IN_CLIP),
         ),
         commands=(
             work.command(
