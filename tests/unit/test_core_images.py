@@ -96,6 +96,28 @@ def test_sixteen_bit_colour_is_rounded(colour: int) -> None:
     assert wanted[1] == 1  # its first byte alone would be 0
 
 
+def test_sixteen_bit_grey_with_alpha_is_rounded() -> None:
+    grey, alpha = [0x12FF, 385, 65407], [129, 128, 65535]
+    rows = b"\0" + struct.pack(">6H", *(value for pair in zip(grey, alpha, strict=True) for value in pair))
+    picture = images.read_image(png_of(3, 1, 16, 4, rows), background=None)
+    assert picture.alpha is not None
+    assert np.asarray(picture.image)[0].tolist() == [[round(value / 257)] * 3 for value in grey]
+    assert list(picture.alpha.tobytes()) == [round(value / 257) for value in alpha] == [1, 0, 255]
+    assert round(grey[0] / 257) == 0x13  # its first byte alone would be 0x12
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3)], ids=["grey", "RGB"])
+def test_the_one_transparent_colour_of_sixteen_bits_is_alpha(colour: int, channels: int) -> None:
+    """It is told from colours that are the same in 8 bits."""
+    values = [value for value in (1000, 1001, 2000) for _ in range(channels)]
+    content = png_of(3, 1, 16, colour, b"\0" + struct.pack(f">{len(values)}H", *values))
+    key = png_chunk(b"tRNS", struct.pack(f">{channels}H", *[1000] * channels))
+    picture = images.read_image(content[:33] + key + content[33:], background=None)
+    assert picture.alpha is not None
+    assert list(picture.alpha.tobytes()) == [0, 255, 255]
+    assert np.asarray(picture.image)[0].tolist() == [[4] * 3, [4] * 3, [8] * 3]
+
+
 def test_alpha_is_laid_over_the_background_or_given_apart() -> None:
     source = Image.new("RGBA", (3, 1))
     pixels = [(200, 100, 0, 255), (200, 100, 0, 0), (200, 100, 0, 51)]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,10 +82,8 @@ def decode(
             layout = image.tile[0].args if kind == "PNG" and image.tile else None
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
-            if layout in _SECOND_BYTES:
-                colours, alpha = _separated(_rounded(image, content, _SECOND_BYTES[layout]))
-            else:
-                colours, alpha = _separated(image)
+            deep = _sixteen_bits(image, content, layout)
+            colours, alpha = _separated(image) if deep is None else _rounded(deep, image.info)
             colours = _to_srgb(colours, image.info.get("icc_profile"))
     if turn is not None:
         colours, alpha = colours.transpose(turn), alpha.transpose(turn) if alpha else None
@@ -152,8 +151,6 @@ def _orientation(image: Image.Image) -> int:
 
 def _separated(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Colours, mode RGB, L or CMYK, 8 bits a channel; and alpha, mode L, or None."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bits(np.asarray(image))), None
     if image.has_transparency_data:
         with_alpha = image.convert("RGBA")
         return with_alpha.convert("RGB"), with_alpha.getchannel("A")
@@ -162,20 +159,44 @@ def _separated(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image.convert("L" if image.mode == "1" else "RGB"), None
 
 
-def _rounded(image: Image.Image, content: bytes, second: str) -> Image.Image:
-    """`image`, of which Pillow has read the first byte of each 16-bit channel, rounded with the second."""
-    with PngImageFile(BytesIO(content)) as low:
-        low.tile = [low.tile[0]._replace(args=second)]
-        values = np.asarray(image).astype(np.int64) * 256 + np.asarray(low)  # (H, W, C)
-    rounded = Image.fromarray(_eight_bits(values))
-    rounded.info = image.info
-    return rounded
+def _sixteen_bits(image: Image.Image, content: bytes, layout: object) -> NDArray[np.uint16] | None:
+    """The channels (H, W, C) of a 16-bit PNG, of most of which Pillow keeps the first byte only; None of any
+    other picture.
+    """
+    if layout == "I;16B":
+        return np.asarray(image)[..., None]
+    if layout in _SECOND_BYTES:
+        with PngImageFile(BytesIO(content)) as low:
+            low.tile = [low.tile[0]._replace(args=_SECOND_BYTES[str(layout)])]
+            return _joined(np.asarray(image), np.asarray(low))
+    if layout == "LA;16B" and content[12:16] == b"IHDR":
+        with PngImageFile(BytesIO(_as_rgba(content))) as four:
+            parts = np.asarray(four)  # (H, W, 4)
+        return _joined(parts[..., ::2], parts[..., 1::2])
+    return None
 
 
-def _eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """16-bit values to 8 bits: 0 to 0, 65535 to 255, rounded."""
-    clipped = np.clip(values.astype(np.int64), 0, 0xFFFF)
-    return ((clipped + 128) // 257).astype(np.uint8)
+def _joined(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """The numbers of two bytes."""
+    return first.astype(np.uint16) * np.uint16(256) + second
+
+
+def _as_rgba(content: bytes) -> bytes:
+    """A PNG of 16-bit grey and alpha as one of 8-bit RGBA: a pixel of either is four bytes."""
+    header = content[16:24] + b"\x08\x06" + content[26:29]  # size, depth, colour type and the rest
+    return content[:16] + header + struct.pack(">I", crc32(b"IHDR" + header)) + content[33:]
+
+
+def _rounded(values: NDArray[np.uint16], info: Mapping[Any, Any]) -> tuple[Image.Image, Image.Image | None]:
+    """16-bit channels (H, W, C) to 8 bits, 0 to 0 and 65535 to 255: colours, mode RGB or L, and alpha."""
+    eight = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    alpha = None
+    if values.shape[2] in (2, 4):
+        eight, alpha = eight[..., :-1], eight[..., -1]
+    elif isinstance(key := info.get("transparency"), int | tuple):  # the one colour that is transparent
+        alpha = np.where((values == key).all(2), 0, 255).astype(np.uint8)
+    colours = np.ascontiguousarray(eight if eight.shape[2] == 3 else eight[..., 0])
+    return Image.fromarray(colours), None if alpha is None else Image.fromarray(np.ascontiguousarray(alpha))
 
 
 def _to_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
