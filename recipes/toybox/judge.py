@@ -29,6 +29,10 @@ UNSEEN = -100
 TEMPERATURE = 0.1
 REJECTED = 4
 """One picture in this many is spoilt, to be rejected."""
+LIFTED = {"accessory": 4.0, "effect": 4.0, "varied": 2.0}
+"""How many times as often as others pictures are seen with something worn, with an effect, of the whole
+world: there are few of each.
+"""
 TWIN_SEED = 500_000
 """Seeds of the triples that teach identity begin here."""
 
@@ -83,6 +87,17 @@ def classes(scenes: list[Scene]) -> dict[str, Tensor]:
     return table
 
 
+def how_often(wanted: dict[str, Tensor], usual: int) -> Tensor:
+    """How often each picture of the classes `wanted` is seen, (N,); the first `usual` are not of the whole
+    world.
+    """
+    often = torch.ones(len(wanted["kind"]), device=wanted["kind"].device)
+    often[usual:] *= LIFTED["varied"]
+    for name in ("accessory", "effect"):
+        often[(wanted[name] > OF_THINGS[name].index(NONE)).any(1)] *= LIFTED[name]
+    return often
+
+
 @torch.no_grad()
 def scores(judge: Judge, run: Run) -> dict[str, float]:
     """Share of right answers on held-out combinations, and the AUROC of telling them from spoilt pictures."""
@@ -106,11 +121,12 @@ class _Judging:
             for name, value in classes(pictures.scenes(run, range(len(self.pixels)))).items()
         }
         self.triples = triples(run)
+        self.often = how_often(self.classes, run.scale.pictures)
 
     def __call__(self, step: int) -> Tensor:
         generator = self.run.generator("judge", step)
         batch, device = self.run.scale.fit_judge.batch, self.pixels.device
-        index = torch.randint(len(self.pixels), (batch,), generator=generator, device=device)
+        index = torch.multinomial(self.often, batch, replacement=True, generator=generator)
         x = augment.softly(pictures.pick(self.pixels, index), generator)
         nothing = spoilt(x[: batch // REJECTED], generator)
         trio = torch.randint(len(self.triples), (max(2, batch // 8),), generator=generator, device=device)

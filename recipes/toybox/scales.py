@@ -181,7 +181,7 @@ CPU = Scale(
     fit_upscaler=Fit(steps=2500, batch=32, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4, muon=True),
     large=1536,
     edits=24_576,
-    fit_instruct=Fit(steps=5000, batch=32, lr=7e-4, warmup=100, cooldown=0.4),
+    fit_instruct=Fit(steps=2200, batch=32, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4, muon=True),
 )
 GPU = Scale(
     name="gpu",

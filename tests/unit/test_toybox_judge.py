@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,11 @@ def test_triples_share_the_thing_or_only_its_kind_and_colour(seed: int) -> None:
     thing, other = second.things[0], alike.things[0]
     assert (thing.kind, thing.colour, thing.material) == (other.kind, other.colour, other.material)
     assert thing.look != other.look
+
+
+def test_what_few_pictures_show_is_seen_more_often() -> None:
+    plain = Scene(things=(Thing(kind="ball", colour="blue"),), place="beach", time="day")
+    glowing = replace(plain, things=(replace(plain.things[0], effect="glowing"),))
+    lifted = recipe.LIFTED
+    often = recipe.how_often(recipe.classes([plain, CAT_AND_BALL, glowing, plain]), usual=3)
+    assert often.tolist() == [1.0, lifted["accessory"], lifted["effect"], lifted["varied"]]
