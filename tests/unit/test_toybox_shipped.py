@@ -13,6 +13,7 @@ from recipes.toybox.pack import LARGEST_FILE, LARGEST_TOTAL
 from recipes.toybox.scales import TOYBOX_VERSION
 from transformers import CLIPModel, CLIPTokenizer
 
+from scumble.core.errors import ModelError
 from scumble.models import toybox
 from scumble.models.load import load
 from scumble.sampling.guided import default_guidance
@@ -83,3 +84,13 @@ def test_clip_knows_red_from_blue(folder: Path) -> None:
 def test_judge_answers(folder: Path) -> None:
     (label,) = toybox.judge()(torch.zeros(1, 3, 128, 128)).labels()
     assert {"kind", "colour", "place", "time", "style", "count"} <= set(label)
+
+
+@pytest.mark.parametrize("part", ["editing", "upscaling"])
+def test_missing_weights_say_which_option_gives_others(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toybox, "folder", lambda: tmp_path)
+    with pytest.raises(ModelError, match="no weights for toybox-") as refused:
+        getattr(toybox, part)()
+    assert "--model" in refused.value.remedy

@@ -17,7 +17,7 @@ from scumble.models.components import build, load_state
 from scumble.models.model import Family, Model
 from scumble.models.upscaling import LATENT_UPSCALER, PIXEL_UPSCALER, upscaling_of
 
-__all__ = ["PREDICTIONS", "assemble", "family_of", "sample_size"]
+__all__ = ["PREDICTIONS", "assemble", "default_size", "family_of", "sample_size"]
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 """What scheduler configs call a prediction, and what we call it."""
@@ -72,7 +72,7 @@ def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
         )
         modules[part] = module
     denoiser, autoencoder = modules["unet"], modules.get("vae")
-    downsample = 2 ** (len(autoencoder.config.block_out_channels) - 1) if autoencoder else 1
+    downsample = _downsample(checkpoint)
     return Model(
         name=checkpoint.name,
         family=family,
@@ -82,7 +82,7 @@ def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
         tokenizers=checkpoint.tokenizers,
         schedule=_schedule(checkpoint),
         prediction=_prediction(checkpoint.scheduler),
-        default_size=sample_size(denoiser.config.sample_size) * downsample,
+        default_size=default_size(checkpoint),
         latent_channels=denoiser.config.in_channels - channels - small,
         downsample=downsample,
         condition_channels=channels,
@@ -95,6 +95,18 @@ def assemble(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
         checkpoint=checkpoint,
         is_random=checkpoint.is_random,
     )
+
+
+def _downsample(checkpoint: Checkpoint) -> int:
+    """Pixels to a latent, along each side."""
+    if "vae" not in checkpoint.configs:
+        return 1
+    return 2 ** (len(checkpoint.configs["vae"].get("block_out_channels", (64,))) - 1)
+
+
+def default_size(checkpoint: Checkpoint) -> int:
+    """Side in pixels of the square that it draws best, by its configs. Raises ModelError."""
+    return sample_size(checkpoint.configs["unet"].get("sample_size")) * _downsample(checkpoint)
 
 
 def family_of(checkpoint: Checkpoint) -> Family:

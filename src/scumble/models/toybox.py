@@ -113,7 +113,7 @@ def upscaling() -> Path:
     if not place.is_dir():
         raise ModelError(
             "This toybox has no weights for toybox-upscaler yet.",
-            "Give another upscaler, such as a folder of the x4-upscaler.",
+            "Give another upscaler, such as a folder of the x4-upscaler, with --model or --upscaler.",
         )
     return place
 

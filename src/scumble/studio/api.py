@@ -27,7 +27,7 @@ from scumble.studio.history import redo_loop
 from scumble.studio.jobs import ENDED, Job
 from scumble.studio.problems import Refused, as_refused, not_found
 from scumble.studio.security import cookie_header, session_of
-from scumble.studio.verbs import VERBS, Verb, form, prepare
+from scumble.studio.verbs import VERBS, Verb, form, missing, prepare, size_of
 from scumble.studio.work import Done, Task
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def owner_of(request: Request) -> str:
 def about(request: Request) -> Any:
     studio = studio_of(request)
     settings = studio.settings
+    lacking = {verb.name: why for verb in VERBS.values() if (why := missing(verb, settings))}
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -84,8 +85,13 @@ def about(request: Request) -> Any:
         "version": VERSION,
         "model": Path(settings.model).name if Path(settings.model).exists() else settings.model,
         "device": device,
-        "note": "",
-        "methods": [{"verb": v.name, "title": v.title, "sentence": v.sentence} for v in VERBS.values()],
+        "size": size_of(settings.model),
+        "note": " ".join(lacking.values()),
+        "methods": [
+            {"verb": v.name, "title": v.title, "sentence": v.sentence}
+            for v in VERBS.values() if v.name not in lacking
+        ],
+        "missing": lacking,
         "limits": {
             "upload_bytes": settings.upload_bytes, "pixels": settings.pixels, "frames": 1,
             "text": settings.text, "session_bytes": settings.session_bytes,

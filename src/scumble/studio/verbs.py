@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from scumble.adapters.tokens import check_word
 from scumble.core.config import Config
-from scumble.core.errors import ConfigError, InputError
+from scumble.core.errors import ConfigError, InputError, ModelError, ScumbleError
 from scumble.core.events import Loop
 from scumble.methods import (
     custom_diffusion,
@@ -19,6 +20,9 @@ from scumble.methods import (
     text2live,
     textual_inversion,
 )
+from scumble.models import load as models
+from scumble.models import toybox
+from scumble.models.assemble import default_size
 from scumble.studio import work
 from scumble.studio.files import IMAGE, WEIGHTS
 from scumble.studio.forms import CAPS, fields_of, is_offered
@@ -36,7 +40,7 @@ from scumble.verbs.strokes import StrokesConfig
 from scumble.verbs.upscale import UpscaleConfig
 from scumble.verbs.vision import VisionConfig
 
-__all__ = ["VERBS", "Input", "Verb", "form", "prepare"]
+__all__ = ["VERBS", "Input", "Verb", "form", "missing", "prepare", "size_of"]
 
 Find = Callable[[object, str], Path]
 """The file with an id, of a kind. Raises Refused."""
@@ -163,6 +167,41 @@ VERBS: dict[str, Verb] = {
     )
 }  # fmt: skip
 """By the names that requests have for them."""
+
+
+# What can be done
+
+
+def missing(verb: Verb, settings: Settings) -> str:
+    """Why a studio with these settings cannot do this, in sentences; empty where it can."""
+    needs = {
+        InstructConfig: (settings.editor, "--instruct-model"),
+        UpscaleConfig: (settings.enlarger, "--upscaler"),
+    }
+    model, option = needs.get(verb.config, (settings.model, ""))
+    toys = {"toybox-instruct": toybox.editing, "toybox-upscaler": toybox.upscaling}
+    try:
+        name = _there(model, option)
+        if name in toys and not Path(name).exists():
+            toys[name]()
+    except ModelError as problem:
+        return f"{problem.message} Start the studio with {option}."
+    except InputError as problem:
+        return str(problem)
+    return ""
+
+
+def size_of(model: str) -> list[int] | None:
+    """Width and height in pixels of what the model draws best; None where that is not known yet."""
+    try:
+        return [_side(model)] * 2
+    except ScumbleError:  # a hub's model that was not fetched yet, for one
+        return None
+
+
+@cache
+def _side(model: str) -> int:
+    return default_size(models.find(model, offline=True))
 
 
 # Forms

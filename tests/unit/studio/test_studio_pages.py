@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
 from scumble.adapters.weights import Weights
+from scumble.core.errors import ModelError
+from scumble.models import toybox
 from scumble.studio.app import PAGES
 from scumble.studio.forms import TEXTS, is_offered
 from scumble.studio.settings import Settings
-from scumble.studio.verbs import VERBS, form
+from scumble.studio.verbs import VERBS, form, missing, size_of
 from scumble.verbs.edit_sdedit import SdeditConfig
 from scumble.verbs.generate import GenerateConfig
-from studios import Browser, png
+from studios import Browser, png, studio
+from tiny import shared
 
 TYPES = {
     "text", "words", "int", "float", "choice", "bool", "image", "mask", "images", "weights", "seed", "pair",
@@ -36,6 +40,32 @@ def test_about(browser: Browser) -> None:
     assert found["model"] == "sd1"
     assert found["password"] is False
     assert found["limits"]["pixels"] == Settings().pixels
+    assert (found["missing"], found["note"]) == ({}, "")
+    assert found["size"] == [64, 64]
+
+
+def test_about_says_what_has_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be done is not offered, and the page can say why."""
+
+    def none() -> Path:
+        raise ModelError("This toybox has no weights for that yet.")
+
+    for name in ("editing", "upscaling"):
+        monkeypatch.setattr(toybox, name, none)
+    for model in ("toybox", str(shared("sd1"))):
+        with studio(tmp_path, model=model, instruct_model=None, upscaler=None) as app:
+            found = Browser(app).get("/api/about").json()
+        assert found["missing"].keys() == {"edit-instruct", "upscale"}
+        assert [m["verb"] for m in found["methods"]] == [v for v in VERBS if v not in found["missing"]]
+        assert found["missing"]["edit-instruct"].endswith("Start the studio with --instruct-model.")
+        assert found["missing"]["upscale"].endswith("Start the studio with --upscaler.")
+        assert found["note"].startswith(found["missing"]["edit-instruct"])
+    given = Settings(folder=tmp_path, instruct_model=str(shared("ip2p")))
+    assert missing(VERBS["edit-instruct"], given) == ""
+    monkeypatch.setattr(toybox, "editing", lambda: tmp_path)
+    assert missing(VERBS["edit-instruct"], Settings(folder=tmp_path)) == ""
+    assert size_of("toybox") == [128, 128]
+    assert size_of("nobody/has-this") is None
 
 
 @pytest.mark.parametrize("verb", VERBS)

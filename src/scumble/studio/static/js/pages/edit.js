@@ -22,13 +22,15 @@ const bench = new Workbench({
 let left = sentTo('edit');
 
 async function open() {
-  const verb = location.hash.slice(1) in GO ? location.hash.slice(1) : 'edit-instruct';
-  const known = ((await about)?.methods ?? []).map((method) => method.verb);
+  const facts = await about;
+  const known = (facts?.methods ?? []).map((method) => method.verb);
+  const usual = 'edit-instruct' in (facts?.missing ?? {}) ? 'edit-text2live' : 'edit-instruct';
+  const verb = location.hash.slice(1) in GO ? location.hash.slice(1) : usual;
   const sent = left && (left.verb === verb || !left.verb) ? left.settings : null;
   left = null;
   bench.go = GO[verb];
   const hint = document.querySelector('#hint');
-  if (hint) hint.textContent = EMPTY[verb] ?? 'Choose a picture.';
+  if (hint) hint.textContent = facts?.missing?.[verb] ?? EMPTY[verb] ?? 'Choose a picture.';
   try {
     await bench.open(verb, { before: modes(verb, known), sent });
   } catch (refusal) {
