@@ -50,6 +50,8 @@ class Run:
     device: str = "cpu"
     threads: int = 1
     """Of a CPU run."""
+    compile: bool = False
+    """Compile networks where the scale does not ask for it: on a CPU it needs a C++ compiler and minutes."""
 
     def fit(self, fit: Fit) -> Fit:
         return fit if self.steps is None else replace(fit, steps=self.steps)
@@ -67,8 +69,8 @@ class Run:
         return torch.autocast(self.device, torch.bfloat16) if self.scale.autocast else nullcontext()
 
     def compiled(self, module: nn.Module) -> Callable[..., Tensor]:
-        """The module, compiled where the scale says so; parameters are shared with the module."""
-        return torch.compile(module) if self.scale.compile else module
+        """The module, compiled where the scale or the run says so; parameters are shared with the module."""
+        return torch.compile(module) if self.compile or self.scale.compile else module
 
 
 @dataclass(slots=True, kw_only=True)
