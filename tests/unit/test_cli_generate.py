@@ -17,7 +17,9 @@ from scumble.core import images
 from scumble.core.errors import InputError
 from scumble.history.embed import read_recipe
 from scumble.models.model import Model
+from scumble.verbs import generate
 from scumble.verbs.load import ModelConfig
+from scumble.verbs.outputs import sheet
 from tiny import make
 
 
@@ -60,6 +62,27 @@ def test_several_pictures_and_a_grid(model: str, tmp_path: Path) -> None:
     assert opened(tmp_path / "cats.png").width > 64
 
 
+def test_a_grid_of_very_many_pictures_shows_them_smaller(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that neither the grid nor what is kept for it grows with their number."""
+    kept: list[int] = []
+
+    def seen(pictures: Any) -> Any:
+        kept.extend(p.image.width * p.image.height for p in pictures)
+        return sheet(pictures)
+
+    monkeypatch.setattr(images, "SHEET_PIXELS", 3000)
+    monkeypatch.setattr(generate, "sheet", seen)
+    grid = tmp_path / "cats.png"
+    assert draw(model, grid, "--count", "5").status == 0
+    assert len(kept) == 5
+    assert sum(kept) <= opened(grid).width * opened(grid).height <= 3000
+    assert opened(tmp_path / "cats-5.png").size == (64, 64)
+    again = scumble("redo", str(grid), "-o", str(tmp_path / "again.png"))
+    assert again.out.endswith(": the same pixels\n")
+
+
 def test_the_same_seed_gives_the_same_bytes(model: str, tmp_path: Path) -> None:
     one = draw(model, tmp_path / "a", "--count", "2", "--batch", "1", "--json").json
     two = draw(model, tmp_path / "b", "--count", "2", "--batch", "1", "--json").json
@@ -89,6 +112,11 @@ def test_dry_run_finds_what_would_stop_the_run(model: str, tmp_path: Path) -> No
     assert (missing.status, "none.safetensors" in missing.sentence) == (2, True)
     editing = draw(str(tiny.shared("ip2p")), out, "--dry-run")
     assert (editing.status, "editing model" in editing.sentence) == (2, True)
+    make("sd1", tmp_path / "short")
+    schedule = tmp_path / "short" / "scheduler" / "scheduler_config.json"
+    schedule.write_text(json.dumps({**json.loads(schedule.read_text()), "num_train_timesteps": 20}))
+    few = draw(str(tmp_path / "short"), out, "--dry-run", "--steps", "25")
+    assert (few.status, "25 steps do not fit. This model has 20" in few.sentence) == (2, True)
     out.write_text("precious")
     taken = draw(model, out, "--dry-run")
     assert (taken.status, "exists already" in taken.sentence) == (2, True)
@@ -236,12 +264,17 @@ def test_misspelled_setting_in_a_file_gets_the_nearest_name(model: str, tmp_path
     assert (outcome.status, outcome.sentence) == (2, "There is no setting 'stepz'. Did you mean 'steps'?")
 
 
-def test_prompt_of_ten_thousand_characters_is_a_picture_or_a_sentence(model: str, tmp_path: Path) -> None:
+def test_a_prompt_of_ten_thousand_characters_is_drawn_if_its_tokens_fit(model: str, tmp_path: Path) -> None:
+    """2500 words are 34 chunks; ten thousand letters that are no word are 134, and 64 are the most."""
     out = tmp_path / "cat.png"
-    outcome = scumble("generate", "cat " * 2500, "--model", model, "--steps", "1", "-o", str(out))
-    assert outcome.status in (0, 2)
-    assert out.exists() == (outcome.status == 0)
-    assert outcome.status == 0 or "10000" in outcome.sentence or "10,000" in outcome.sentence
+    assert scumble("generate", "cat " * 2500, "--model", model, "--steps", "1", "-o", str(out)).status == 0
+    assert read_recipe(out).settings["prompt"] == "cat " * 2500
+    for place in (("x" * 10_000,), ("a cat", "--negative", "x" * 10_000)):
+        for dry in ((), ("--dry-run",)):
+            outcome = scumble("generate", *place, *dry, "--model", model, "-o", str(tmp_path / "no.png"))
+            assert outcome.status == 2
+            assert "134 chunks of 75 tokens long, and the most is 64" in outcome.sentence
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
 
 
 def test_nothing_is_overwritten_unless_asked(model: str, tmp_path: Path) -> None:

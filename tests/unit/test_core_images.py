@@ -351,6 +351,14 @@ def test_jpeg_is_close_and_has_no_transparency(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
 
 
+@pytest.mark.parametrize(("suffix", "longest"), [(".webp", 16_383), (".jpg", 65_500)])
+def test_a_picture_too_long_for_its_format_is_a_sentence(tmp_path: Path, suffix: str, longest: int) -> None:
+    images.save_image(Image.new("RGB", (longest, 1)), tmp_path / f"fits{suffix}")
+    with pytest.raises(ImageError, match=f"holds {longest:,} pixels a side, and this is 1 x {longest + 1}"):
+        images.save_image(Image.new("RGB", (1, longest + 1)), tmp_path / f"longer{suffix}")
+    assert [path.stem for path in tmp_path.iterdir()] == ["fits"]
+
+
 def test_options_reach_the_file(tmp_path: Path) -> None:
     info = PngInfo()
     info.add_itxt("scumble", "ü")
@@ -427,3 +435,27 @@ def test_a_sheet_has_each_picture_at_its_place() -> None:
     assert images.grid(parts[:3], columns=3).size == (6, 2)
     with pytest.raises(InputError, match="no pictures"):
         images.grid([])
+
+
+@given(st.integers(1, 10_000), st.integers(8, 8192), st.integers(8, 8192))
+def test_a_sheet_of_any_number_of_pictures_is_bounded(count: int, width: int, height: int) -> None:
+    class Size:
+        """A picture without pixels."""
+
+        def __init__(self, width: int, height: int) -> None:
+            self.width, self.height = width, height
+
+        def resize(self, size: tuple[int, int], _: Any) -> Any:
+            return Size(*size)
+
+    whole: Any = Size(width, height)
+    cell = images.fitted(whole, count)
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    sheet = (columns * cell.width, rows * cell.height)
+    assert max(sheet) <= images.SHEET_SIDE
+    assert sheet[0] * sheet[1] <= images.SHEET_PIXELS
+    assert images.fitted(cell, count) is cell
+    fits = max(columns * width, rows * height) < images.SHEET_SIDE
+    if fits and columns * rows * width * height <= images.SHEET_PIXELS:
+        assert cell is whole

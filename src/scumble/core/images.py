@@ -34,6 +34,7 @@ __all__ = [
     "MAX_PIXELS",
     "Picture",
     "crop_back",
+    "fitted",
     "from_model",
     "from_uint8",
     "from_unit",
@@ -59,6 +60,10 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True, "exact": True}),
 }
+_LONGEST = {"JPEG": 65_500, "WEBP": 16_383}
+"""The most pixels along a side that a file of a format holds."""
+SHEET_PIXELS, SHEET_SIDE = 40_000_000, _LONGEST["WEBP"]
+"""The largest sheet of pictures: what still opens everywhere, in every format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +119,8 @@ def save_image(image: Image.Image, path: Path | str, **options: Any) -> None:
     """Write a picture to a .png, .jpg, .jpeg or .webp file, whole or not at all.
 
     WebP is lossless and JPEG of quality 95 unless `options`, Pillow's own, say otherwise. Nothing is written
-    that is not in the pixels or in `options`. Raises ImageError for another suffix, or for transparency in a
-    JPEG; DiskFullError.
+    that is not in the pixels or in `options`. Raises ImageError for another suffix, for transparency in a
+    JPEG and for a picture that is too long for the format; DiskFullError.
     """
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
@@ -123,6 +128,11 @@ def save_image(image: Image.Image, path: Path | str, **options: Any) -> None:
     kind, defaults = _FORMATS[path.suffix.lower()]
     if kind == "JPEG" and image.mode != "RGB":
         raise ImageError(f"A JPEG file cannot hold a picture of mode {image.mode}.", "Save it as PNG.")
+    if max(image.size) > (longest := _LONGEST.get(kind, max(image.size))):
+        raise ImageError(
+            f"A {kind} file holds {longest:,} pixels a side, and this is {image.width} x {image.height}.",
+            "Save it as PNG.",
+        )
     bare = image.copy()
     bare.info.clear()
     # Encoded in memory: Pillow's own writing to a file loses the reason when the disk is full.
@@ -183,6 +193,19 @@ def pad_to_multiple(pixels: Tensor, multiple: int) -> Tensor:
 def crop_back(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     """The part of a padded (B, C, H', W') that was there before: (B, C, H, W), `size` being (H, W)."""
     return pixels[..., : size[0], : size[1]]
+
+
+def fitted(image: Image.Image, count: int) -> Image.Image:
+    """`image` itself, or smaller where a `grid` of `count` of its size would have more than SHEET_PIXELS or a
+    side over SHEET_SIDE. What was fitted once stays as it is.
+    """
+    columns, width, height = ceil(sqrt(count)), image.width, image.height
+    rows = ceil(count / columns)
+    sides = SHEET_SIDE / (columns * width), SHEET_SIDE / (rows * height)
+    share = min(1.0, *sides, sqrt(SHEET_PIXELS / (columns * width * rows * height)))
+    if share == 1:
+        return image
+    return image.resize((max(1, int(share * width)), max(1, int(share * height))), Image.Resampling.BOX)
 
 
 def grid(

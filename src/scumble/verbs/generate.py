@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import randbelow
 from typing import Annotated, Any, Self
@@ -16,9 +16,9 @@ from torch import Tensor
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import Loop, finish
-from scumble.core.images import from_unit, to_model
+from scumble.core.images import fitted, from_unit, to_model
 from scumble.diffusion.samplers import SAMPLERS, with_eta
-from scumble.diffusion.spacing import SPACINGS
+from scumble.diffusion.spacing import levels_for
 from scumble.history.recipe import Ingredient, Recipe
 from scumble.models.model import Model
 from scumble.sampling import estimate
@@ -88,10 +88,12 @@ class GenerateConfig(ModelConfig):
     """What the upscaler is told of noise; none takes its own, or the one that the weights were tuned with."""
 
     def options(self, model: Model) -> SamplerOptions:
-        """The sampler's part, with the defaults of `model`. Raises ConfigError for unknown names."""
+        """The sampler's part, with the defaults of `model`. Raises ConfigError for unknown names, and for
+        steps that do not fit its schedule.
+        """
         _known("sampler", self.sampler, SAMPLERS)
-        _known("spacing", self.spacing, SPACINGS)
-        with_eta(self.sampler, self.eta)  # asked now, before the work
+        with_eta(self.sampler, self.eta)  # asked now, before the work, as are the levels
+        levels_for(model.schedule, self.steps, self.spacing)
         return SamplerOptions(
             sampler=self.sampler,
             steps=self.steps,
@@ -247,7 +249,8 @@ def draw_to(
         def written(seeds: Sequence[int], done: int) -> Loop[list[Picture]]:
             pictures = yield from batch.drawn(seeds, done)
             files.extend(save_pictures(pictures, paths[done : done + len(seeds)], with_recipe=with_recipe))
-            return pictures
+            # What is kept for the grid is no larger than the grid, however many pictures there are.
+            return [replace(p, image=fitted(p.image, config.count)) for p in pictures]
 
         try:
             pictures = yield from in_batches(task.seeds, written, config.batch)
@@ -335,7 +338,8 @@ def estimate_generate(
     branches = 1 if task.options.guidance == 1 or not model.text_encoders else 2
     shape, time = model.latent_shape(task.height, task.width), torch.zeros((), device=model.device)
     with config.attached(model):
-        condition = model.prompt([task.prompt]) if model.text_encoders else None
+        words = [task.prompt, task.negative]  # the run reads both, and pads the shorter to the longer
+        condition = model.prompt(words).select([0]) if model.text_encoders else None
 
         def call() -> None:
             x = torch.zeros(batch * branches, *shape, device=model.device)

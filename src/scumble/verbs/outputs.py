@@ -12,7 +12,7 @@ from PIL import Image
 
 from scumble.core.errors import InputError
 from scumble.core.files import check_writable, explained, sha256
-from scumble.core.images import grid, save_image
+from scumble.core.images import fitted, grid, save_image
 from scumble.history.embed import save_options
 from scumble.history.recipe import Recipe
 from scumble.history.store import Made, remember
@@ -89,9 +89,12 @@ def save_pictures(
 
 
 def sheet(pictures: Sequence[Picture]) -> Picture:
-    """A grid of all pictures of one run, with the recipe of its first and the count in it."""
+    """A grid of all pictures of one run, with the recipe of its first and the count in it.
+
+    Very many pictures stand in it smaller, see `scumble.core.images.fitted`.
+    """
     first = pictures[0].recipe
     together = first.batch[1] if first.batch else 1
     settings = first.settings | {"count": len(pictures), "batch": together}
     recipe = first.model_copy(update={"output": "grid", "settings": settings, "batch": None})
-    return Picture(grid([p.image for p in pictures]), recipe)
+    return Picture(grid([fitted(p.image, len(pictures)) for p in pictures]), recipe)
