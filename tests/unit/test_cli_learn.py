@@ -14,10 +14,12 @@ from cli import Outcome, scumble
 from scumble.adapters.formats import a1111, diffusers, kohya
 from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
+from scumble.core.errors import InputError
 from scumble.models.model import Model
 from scumble.verbs import learn as verb
 from scumble.verbs.load import ModelConfig
 from tiny import shared
+from upscalers import shared_latent_upscaler
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +188,30 @@ def test_words_of_one_file_name_have_files_of_their_own(tmp_path: Path) -> None:
 
 
 # Bad input
+
+
+def test_a_dry_run_counts_the_super_resolution_stage(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In time by its steps, in memory by its weights; a method without one refuses it as the run would."""
+
+    monkeypatch.setattr(verb.estimate, "flops_per_second", lambda *_: 1e9)
+
+    def needs(*more: str) -> Outcome:
+        return learn("dreambooth", photos, tmp_path / "rex.safetensors", "--dry-run", "--json", *more)
+
+    upscaler = ("--upscaler", str(shared_latent_upscaler()))
+    alone, none = needs().json, needs(*upscaler, "--upscaler-steps", "0").json
+    few, many = (needs(*upscaler, "--upscaler-steps", steps).json for steps in ("100", "200"))
+    assert none["seconds"] == alone["seconds"]
+    first, second = few["seconds"] - alone["seconds"], many["seconds"] - few["seconds"]
+    assert first > 0
+    assert second == pytest.approx(first)
+    assert few["memory_bytes"] > alone["memory_bytes"]
+    config, on = verb.config_for("textual-inversion", "model", None, None), ModelConfig()
+    with pytest.raises(InputError, match="no super-resolution stage"):
+        verb.estimate_learn(config, on, method="textual-inversion", upscaler=upscaler[1])
+    assert not (tmp_path / "rex.safetensors").exists()
 
 
 def test_no_pictures_and_one_picture(photos: Path, tmp_path: Path) -> None:

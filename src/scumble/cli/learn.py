@@ -166,7 +166,7 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         chosen["regularization"] = str(given["regularization"])
     config = config_for(method, on.model, given["preset"], given["config"], **chosen)
     if given["dry_run"]:
-        needs = estimate_learn(config, on)
+        needs = estimate_learn(config, on, method=method, upscaler=given.get("upscaler"))
         text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
         give(needs.model_dump(), as_json=given["as_json"], text=text)
         return

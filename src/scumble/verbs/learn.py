@@ -21,7 +21,7 @@ from scumble.data.subjects import Shot, Subject, read_subject
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.model import Model
 from scumble.sampling import estimate
-from scumble.sampling.upscaling import upscaling
+from scumble.sampling.upscaling import no_words, upscaling
 from scumble.training.fit import FitConfig, Fitted
 from scumble.verbs.generate import RANDOM_MODEL, Estimate
 from scumble.verbs.load import ModelConfig
@@ -227,8 +227,17 @@ def run_folder(out: Path) -> Path:
     return out.with_suffix(".run")
 
 
-def estimate_learn(config: FitConfig, on: ModelConfig) -> Estimate:
-    """What learning will need, by tracing one pass of the denoiser without running it."""
+def estimate_learn(
+    config: FitConfig,
+    on: ModelConfig,
+    *,
+    method: str = dreambooth.METHOD,
+    upscaler: str | None = None,
+) -> Estimate:
+    """What learning will need, with the super-resolution stage where the model `upscaler` is tuned too, by
+    tracing one pass of each denoiser without running it. Raises InputError as `learn_to` does.
+    """
+    larger = _upscaler(method, upscaler, config, on)
     model = for_learning(on).load()
     side = getattr(config, "size", None) or model.default_size
     count = config.batch * (2 if getattr(config, "prior_weight", 0.0) else 1)
@@ -239,10 +248,32 @@ def estimate_learn(config: FitConfig, on: ModelConfig) -> Estimate:
         model.predict(torch.zeros(count, *shape, device=model.device), time, condition)
 
     cost = estimate.trace(call)
+    flops, weights, peak = cost.flops * config.steps, _bytes(model), cost.peak_bytes
+    if larger is not None:
+        assert isinstance(config, dreambooth.Config)
+        more = _large_pass(larger, config.batch)
+        flops += more.flops * config.upscaler_steps
+        weights += _bytes(larger)  # the first model stays where it is
+        peak = max(peak, more.peak_bytes)
     speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
-    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
     return Estimate(
-        seconds=PASSES * cost.flops * config.steps / speed,
-        memory_bytes=weights + PASSES * cost.peak_bytes,
+        seconds=PASSES * flops / speed,
+        memory_bytes=weights + PASSES * peak,
         settings=config.model_dump(mode="json", exclude_none=True),
     )
+
+
+def _bytes(model: Model) -> int:
+    return estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
+
+
+def _large_pass(model: Model, count: int) -> estimate.Cost:
+    """Of one pass of an upscaler's denoiser over `count` pictures of its own size."""
+    shape, time = (
+        model.latent_shape(model.default_size, model.default_size),
+        torch.zeros((), device=model.device),
+    )
+    x = torch.zeros(count, shape[0] + upscaling(model).channels, *shape[1:], device=model.device)
+    labels = torch.zeros(count, dtype=torch.long, device=model.device)
+    condition = model.prompt([""]) if model.text_encoders else no_words(model)
+    return estimate.trace(lambda: model.predict(x, time, condition, labels))
