@@ -15,6 +15,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import filter_repo_objects
 
 import tiny
 from scumble.core.errors import ModelError
@@ -51,6 +52,26 @@ def test_a_hub_model_is_a_folder_once_it_is_here(monkeypatch: pytest.MonkeyPatch
     assert "feature_extractor/*.json" in patterns
     assert not [p for p in patterns if not p.endswith((".json", ".safetensors", ".txt"))]
     assert "*.safetensors" not in patterns
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "upscaler", "ddpm", "ve"])
+def test_what_is_fetched_of_a_family_is_all_that_it_needs(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the hub gives the files that are asked for, and no other."""
+    whole = tiny.shared(family)
+
+    def snapshot(_: str, *, allow_patterns: list[str], ignore_patterns: list[str], **__: Any) -> str:
+        files = [str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()]
+        for file in filter_repo_objects(
+            files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+        ):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).symlink_to(whole / file)
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    assert load("owner/model").family == load(whole).family
 
 
 @pytest.mark.parametrize(

@@ -305,10 +305,12 @@ def test_any_header_is_a_model_error_or_nothing(
         load(path)
 
 
-def test_a_pickle_is_read_only_when_trusted(folder: Path) -> None:
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before PyTorch 1.6"])
+def test_a_pickle_is_read_only_when_trusted(folder: Path, zipped: bool) -> None:
     state = load_file(folder / "unet" / WEIGHTS)
     (folder / "unet" / WEIGHTS).unlink()
-    torch.save(state, folder / "unet" / "diffusion_pytorch_model.bin")
+    place = folder / "unet" / "diffusion_pytorch_model.bin"
+    torch.save(state, place, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ModelError, match="--trust-pickle"):
         load(folder)
     loaded = load(folder, trust_pickle=True).denoiser.state_dict()

@@ -110,13 +110,28 @@ def test_missing_and_unexpected_names_are_told(tmp_path: Path) -> None:
         ({"double_blocks.0.img_attn.qkv.weight": (1,)}, "FLUX"),
         ({"model.diffusion_model.double_blocks.0.x": (1,)}, "FLUX"),
         ({"adaln_single.linear.weight": (1,)}, "PixArt"),
-        ({"lora_unet_down_blocks_0.lora_down.weight": (1,)}, "LoRA weights"),
         ({"conditioner.embedders.0.model.transformer.resblocks.0.x": (1,)}, "SDXL refiner"),
     ],
 )
 def test_other_families_are_refused_by_name(changes: Shapes, named: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"{named}.*not supported"):
         load(hollow(tmp_path / "model.safetensors", {**published("sd15"), **changes}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lora_unet_down_blocks_0.lora_down.weight",
+        "unet.down_blocks.0.attentions.0.attn1.to_q.lora_A.weight",
+        "unet.mid_block.attn1.processor.to_q_lora.down.weight",
+        "word.0.0",
+        "change.unet.conv_in.weight.delta",
+    ],
+)
+def test_learnt_weights_are_no_model_and_the_sentence_says_what_to_do(name: str, tmp_path: Path) -> None:
+    save_file({name: torch.zeros(1)}, tmp_path / "rex.safetensors")
+    with pytest.raises(ModelError, match=r"rex.safetensors holds learnt weights, not a model\. .*--with"):
+        read_single_file(tmp_path / "rex.safetensors")
 
 
 def test_an_instruct_pix2pix_file_is_recognised_by_its_eight_channels(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _FOLDERS = (
     "tokenizer",
     "tokenizer_2",
     "scheduler",
+    "low_res_scheduler",
     "safety_checker",
     "feature_extractor",
 )

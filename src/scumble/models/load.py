@@ -105,7 +105,7 @@ def find(
     if str(name) == "toybox-instruct":
         return replace(read_folder(toybox.editing(), name="toybox-instruct"), guidance=toybox.GUIDANCE)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if str(name) and path.is_dir():
         return read_folder(path, trust_pickle=trust_pickle)
     if path.is_file():
         return read_single_file(path, ema=ema, trust_pickle=trust_pickle)

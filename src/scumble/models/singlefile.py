@@ -80,13 +80,13 @@ _REFUSED = {
     "adaln_single.": "PixArt",
     "conditioner.embedders.0.model.transformer.": "the SDXL refiner",
     "control_model.": "a ControlNet",
-    "lora_unet_": "LoRA weights, not a model",
-    "lora_te": "LoRA weights, not a model",
     "model.depth_model.": "a depth-conditioned model",
     "depth_model.": "a depth-conditioned model",
     "edm_mean": "an EDM-trained SDXL variant",
     "edm_vpred": "an EDM-trained SDXL variant",
 }
+_LEARNT = ("lora_", "word.", "change.")
+"""How tensors of learnt weights are called, kohya's and ours."""
 _CONV_IN = UNET + "input_blocks.0.0.weight"
 _CROSS = re.compile(re.escape(UNET) + r"input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight")
 _SUPPORTED = (
@@ -134,6 +134,11 @@ def detect(shapes: Mapping[str, tuple[int, ...]], name: str) -> Published:
 
     SD 2.x is `sd2`: nothing in the file tells the v-prediction models from the `base` ones.
     """
+    if any(key.startswith(_LEARNT) or "lora" in key for key in shapes):
+        raise ModelError(
+            f"{name} holds learnt weights, not a model.",
+            "Give it with --with beside a model; `scumble convert` reads what other programs wrote.",
+        )
     for sign, family in _REFUSED.items():
         if any(key.startswith(sign) or key.startswith(UNET + sign) for key in shapes):
             raise ModelError(f"{name} is {family}, which is not supported.", _SUPPORTED)

@@ -87,7 +87,9 @@ def _unpickled(path: Path, trusted: bool) -> Mapping[str, Tensor]:
             "Use a .safetensors file, or pass --trust-pickle if you know who made this one.",
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=path.suffix != ".pkl")
+        with path.open("rb") as file:
+            zipped = file.read(4) == _PICKLE_STARTS[0]  # else as PyTorch wrote before 1.6, which no map fits
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as problem:
         first = str(problem).strip().splitlines()[0]
         raise ModelError(f"{path} cannot be read even as a trusted pickle: {first}.") from problem
