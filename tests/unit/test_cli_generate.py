@@ -160,6 +160,23 @@ def test_where_nothing_can_be_written_is_found_before_the_work(model: str, tmp_p
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["5.png", "dir.png", "file"]
 
 
+def test_a_suffix_alone_is_no_name(model: str, tmp_path: Path) -> None:
+    outcome = draw(model, tmp_path / ".png")
+    assert (outcome.status, "no name before its suffix" in outcome.sentence) == (2, True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_inspect_tells_how_a_picture_was_made(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "cat.png"
+    draw(model, out)
+    facts = scumble("inspect", str(out), "--json").json
+    assert (facts["command"], facts["seed"], facts["settings"]["steps"]) == ("generate", 5, 2)
+    assert facts["from"]["model"].startswith("tiny (")
+    assert "  prompt: a red cat\n" in scumble("inspect", str(out)).out
+    draw(model, tmp_path / "bare.png", "--no-recipe")
+    assert "holds no scumble recipe" in scumble("inspect", str(tmp_path / "bare.png")).sentence
+
+
 def test_a_folder_that_is_there_may_have_any_name(model: str, tmp_path: Path) -> None:
     (tmp_path / "res.v3").mkdir()
     assert draw(model, tmp_path / "res.v3").status == 0
@@ -177,6 +194,9 @@ def test_previews_are_written_while_it_draws(
     assert seen == [place] * 2
     assert opened(place).size == (8, 8)
     assert draw(model, tmp_path / "dog.png", "--preview", str(tmp_path / "x.txt")).status == 2
+    same = draw(model, tmp_path / "dog.png", "--preview", str(tmp_path / "dog.png"))
+    assert (same.status, "own file" in same.sentence) == (2, True)
+    assert not (tmp_path / "dog.png").exists()
 
 
 def test_the_safety_checker_can_be_declined(model: str, tmp_path: Path) -> None:

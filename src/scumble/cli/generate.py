@@ -72,7 +72,7 @@ def generate(
     if dry_run:
         _give_estimate(estimate_generate(settings, output, overwrite=overwrite), as_json=as_json)
         return
-    shown, every = _previews(preview, overwrite=overwrite)
+    shown, every = _previews(preview, output, overwrite=overwrite)
     loop = draw_to(settings, output, overwrite=overwrite, with_recipe=not no_recipe, preview_every=every)
     done = follow(loop, preview=shown)
     if done.note:
@@ -80,13 +80,16 @@ def generate(
     give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))
 
 
-def _previews(place: Path | None, *, overwrite: bool) -> tuple[Path | None, int]:
+def _previews(place: Path | None, output: Path, *, overwrite: bool) -> tuple[Path | None, int]:
     """The file for previews and the steps from one to the next; none and 0 where nobody asked."""
+    from scumble.core.errors import InputError
     from scumble.verbs.generate import PREVIEW_EVERY
     from scumble.verbs.outputs import planned_paths
 
     if place is None:
         return None, 0
+    if place.absolute() == output.absolute():
+        raise InputError(f"{place} is the picture's own file.", "Give another for the previews.")
     return planned_paths(place, [0], overwrite=overwrite)[0], PREVIEW_EVERY
 
 

@@ -87,7 +87,7 @@ def convert(
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="Learnt weights of any program, or a model.")],
+    file: Annotated[Path, typer.Argument(help="Learnt weights of any program, a model, or a picture.")],
     trust_pickle: options.TrustPickle = None,
     as_json: options.Json = False,
 ) -> None:

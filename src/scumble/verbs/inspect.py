@@ -1,4 +1,4 @@
-"""What is in a file: learnt weights of ours or of others, or a model."""
+"""What is in a file: learnt weights of ours or of others, a model, or a picture with its recipe."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from scumble.adapters.changes import Dense
 from scumble.adapters.formats.content import Content, read_content
 from scumble.adapters.weights import Weights
 from scumble.core.errors import ModelError, ScumbleError, WeightsError
+from scumble.data.video import VIDEO_SUFFIXES
+from scumble.history.embed import read_recipe
 from scumble.models.load import find
 from scumble.verbs.convert import format_of
+from scumble.verbs.outputs import SUFFIXES
 
 __all__ = ["described", "inspect"]
 
 
 def inspect(path: Path | str, *, trust_pickle: bool = False) -> dict[str, Any]:
-    """What a file of learnt weights holds and how it was made; for a model its family and parts.
+    """What a file of learnt weights holds and how it was made; for a model its family and parts, for a
+    picture or video the recipe in it.
 
     >>> scumble.inspect("rex.safetensors")["words"]
     """
     path = Path(path)
     if path.is_dir():
         return _model(path, trust_pickle)
+    if path.suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES):
+        return _made(path)
     content = read_content(path, trust_pickle=trust_pickle)
     if "scumble" in content.metadata:
         return _ours(path, Weights.load(path))
@@ -49,6 +55,22 @@ def described(facts: dict[str, Any]) -> str:
         else:
             lines += [f"{key}: {value}"]
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+
+
+def _made(path: Path) -> dict[str, Any]:
+    recipe = read_recipe(path)
+    parts = [*([] if recipe.model is None else [recipe.model]), *recipe.ingredients]
+    return {
+        "file": str(path),
+        "kind": "made by scumble",
+        "bytes": path.stat().st_size,
+        "command": recipe.command,
+        "seed": recipe.seed,
+        "settings": dict(recipe.settings),
+        "from": {part.role: f"{part.name} ({part.hash[:12]})" for part in parts},
+        "machine": dict(recipe.machine),
+        "again": f"scumble redo {path} -o OUT",
+    }
 
 
 def _ours(path: Path, weights: Weights) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def planned_paths(out: Path, seeds: Sequence[int], *, overwrite: bool) -> list[P
     """
     with explained(out, "written"):
         folder = is_folder(out)
+    if not folder and out.name.lower() in SUFFIXES:
+        raise InputError(f"{out} has no name before its suffix.", "Give a name such as picture.png.")
     if not folder and out.suffix.lower() not in SUFFIXES:
         raise InputError(f"{out} has no picture's suffix.", f"Use one of {', '.join(SUFFIXES)}, or a folder.")
     if folder:
@@ -66,7 +68,7 @@ def planned_paths(out: Path, seeds: Sequence[int], *, overwrite: bool) -> list[P
 
 def is_folder(out: Path) -> bool:
     """Whether results go into `out` and not to it: it is a folder, or is not there and has no suffix."""
-    return out.is_dir() or not out.suffix
+    return out.is_dir() or not (out.suffix or out.name.lower() in SUFFIXES)
 
 
 def save_pictures(
