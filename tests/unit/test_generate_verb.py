@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from scumble.core.errors import ConfigError, NumericError, OutOfMemoryError
 from scumble.core.events import finish
 from scumble.diffusion.samplers import with_eta
 from scumble.methods import instruct_pix2pix, sdedit
+from scumble.models import load as loading
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.sampling.guided import default_guidance
@@ -191,6 +193,19 @@ def test_seeds_count_up_from_the_first() -> None:
     with pytest.raises(ConfigError, match="no seed"):
         _ = GenerateConfig(prompt="").seeds
     assert GenerateConfig(prompt="").seeded().seed is not None
+
+
+def test_every_option_of_load_reaches_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(loading, "load", lambda name, **options: seen.update(options, name=name))
+    given: dict[str, Any] = {
+        "device": "cpu", "dtype": "bfloat16", "channels_last": True, "compile": True, "revision": "v2",
+        "offline": True, "safety_checker": False, "trust_pickle": True,
+    }  # fmt: skip
+    assert given.keys() | {"model", "low_memory"} == signature(scumble.load).parameters.keys()
+    scumble.load("owner/model", low_memory=True, **given)
+    slow = {"attention_slicing": True, "vae_tiling": True, "offload": "none"}
+    assert seen == given | slow | {"name": "owner/model"}
 
 
 def test_python_is_one_call(tmp_path: Path) -> None:

@@ -119,13 +119,25 @@ def scaled_weights(text: str) -> tuple[Path, Weights, float]:
 
 
 def load(
-    model: str = "toybox", *, device: str = "auto", dtype: str = "auto", low_memory: bool = False
+    model: str = "toybox",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    low_memory: bool = False,
+    channels_last: bool = False,
+    compile: bool = False,
+    revision: str | None = None,
+    offline: bool = False,
+    safety_checker: bool = True,
+    trust_pickle: bool = False,
 ) -> Model:
     """Load a model by name: the toybox, a diffusers folder, a single file, a hub id.
 
+    The options are the settings of the same name of `ModelConfig`.
+
     >>> model = scumble.load("toybox")
     """
-    return ModelConfig.of({"model": model, "device": device, "dtype": dtype, "low_memory": low_memory}).load()
+    return ModelConfig.of(dict(locals())).load()
 
 
 def _best_device() -> str:
