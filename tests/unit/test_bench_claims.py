@@ -18,12 +18,14 @@ from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import finish
 from scumble.world.subjects import SUBJECTS
 from tiny import shared
+from upscalers import shared_latent_upscaler
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def smallest(**more: Any) -> Settings:
     models = {"model": str(shared("sd1")), "editor": str(shared("ip2p"))}
+    models["upscaler"] = str(shared_latent_upscaler())
     few = {"subjects": 1, "prompts": 2, "class_pictures": 2, "scenes": 2, "layer_scenes": 1, "fresh": 2}
     steps = {"learning_steps": 1, "prior_count": 1, "layer_steps": 1, "steps": 1}
     return Settings.of({**models, **few, **steps, **more})
@@ -37,6 +39,10 @@ def test_every_claim_is_whole_and_has_an_experiment_or_a_reason() -> None:
     assert len(known) == 43
     assert len({claim.name for claim in known}) == 43
     assert {claim.name for claim in known if not claim.not_here} == set(EXPERIMENTS)
+    assert {claim.name for claim in known if claim.not_here} == {
+        "instruct-pix2pix/generated-data",
+        "sdedit/beats-gans",
+    }
     papers = {"Gal", "Ruiz", "Kumari", "Brooks", "Meng", "Bar-Tal"}
     assert {claim.where.partition(" ")[0] for claim in known} == papers
     for claim in known:
@@ -107,6 +113,13 @@ def test_what_is_known_beforehand_comes_out(found: tuple[Path, dict[str, Any]]) 
     assert set(rows["dreambooth/uses"]["details"]) == {p.kind for p in SUBJECTS[0].prompts[::10]}
     assert rows["instruct-pix2pix/seconds"]["figure"] > 0
     assert -1 <= rows["textual-inversion/debias"]["figure"] <= 1
+    details = rows["dreambooth/upscaling"]["details"]
+    assert details.keys() == {
+        f"{what} {when}" for what in ("PSNR", "identity") for when in ("before", "after")
+    }
+    assert details["PSNR after"] != details["PSNR before"]  # what was tuned is used
+    details = rows["text2live/video"]["details"]
+    assert rows["text2live/video"]["figure"] == pytest.approx(details["after"] / details["before"], abs=0.02)
 
 
 def test_a_second_run_measures_nothing_again(

@@ -9,7 +9,6 @@ from torch.nn.functional import max_pool2d
 
 from scumble.core.events import Loop, Progress
 from scumble.data.video import read_video
-from scumble.metrics.warp import warp_error
 from scumble.verbs import demo_clip
 from scumble.verbs.demo_chapter import SEED, Chapter, Check, Row, Score, Shown, Work, read, rendered
 from scumble.verbs.demo_editing import SCENES
@@ -124,16 +123,16 @@ def _difference(work: Work, before: Shown, result: Shown, layer: Shown) -> float
 
 def clip(work: Work) -> Loop[Chapter]:
     """A clip, edited once in its atlas."""
-    video, atlas = demo_clip.unpack(work.place("clip/clip.apng").parent)
+    video, atlas = demo_clip.unpack(work.out / "clip")
     steps = work.amount.clip_steps
     config = VideoEditConfig.of({"prompt": CLIP_PROMPT, "seed": SEED, "steps": steps})
     job = VideoJob.of(config, video, work.out / "clip/edited.apng", atlas=atlas, overwrite=True)
     with work.timed("learning"):
         yield from edit_video_to(job)
     before, after = (read_video(place).frames.float() / 255 for place in (video, job.out))
-    flow, where = demo_clip.truth()
+    _, where = demo_clip.truth()
     yield Progress(stage="looking", step=1, total=1)
-    wobble = [float(warp_error(frames, flow.offset, flow.visible).mean()) for frames in (before, after)]
+    wobble = [demo_clip.wobble(frames) for frames in (before, after)]
     off = ~max_pool2d(where[:, None].float(), 2 * RIM + 1, stride=1, padding=RIM)[:, 0].bool()
     moved = 255 * float((after - before).abs().mean(1)[off].mean())
     told = _likenesses(work, after) - _likenesses(work, before)

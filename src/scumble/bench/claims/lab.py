@@ -52,6 +52,8 @@ class Settings(Config):
     """The model that draws and learns."""
     editor: str = "toybox-instruct"
     """The model that edits by instruction."""
+    upscaler: str = "toybox-upscaler"
+    """The model that makes pictures larger."""
     subjects: Annotated[int, Field(ge=1, le=16)] = 4
     """Subjects that are learnt, of both halves where there are several."""
     prompts: Annotated[int, Field(ge=1, le=20)] = 20

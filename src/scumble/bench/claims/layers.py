@@ -14,10 +14,12 @@ from scumble.bench.claims.learners import Experiment, Found
 from scumble.bench.common import judged
 from scumble.core.events import Loop
 from scumble.core.images import from_unit, read_image, save_image, to_unit
+from scumble.data.video import read_video
 from scumble.metrics.pixels import l1
 from scumble.metrics.similarity import paired_similarity
 from scumble.metrics.ssim import ssim
-from scumble.verbs import edit_text2live
+from scumble.verbs import demo_clip, edit_text2live
+from scumble.verbs.edit_video import VideoEditConfig, VideoJob, edit_video_to
 from scumble.world.instructions import Edit, changed_labels, instruct
 from scumble.world.pairs import change_mask
 from scumble.world.sampling import PROFILES, sample_scene
@@ -29,6 +31,7 @@ __all__ = ["EXPERIMENTS"]
 SEED = EVALUATION_SEEDS + 800_000
 KINDS = ("material", "colour", "add effect")
 PARTS = ("picture", "green")
+CLIP_PROMPT = "a red rocket on the beach"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +134,27 @@ def _structure(lab: Lab) -> Loop[Found]:
     return {"figure": alike["with"] - alike["without"], **alike, **found}
 
 
+def _video(lab: Lab) -> Loop[Found]:
+    """The clip of the package, edited through the atlas of the package."""
+    video, atlas = demo_clip.unpack(lab.out / "clip")
+    edited = lab.out / "clip" / "edited.apng"
+    given: dict[str, Any] = {"prompt": CLIP_PROMPT, "seed": lab.settings.seed}
+    if lab.settings.layer_steps:
+        given["steps"] = lab.settings.layer_steps
+    if not edited.is_file():
+        config = VideoEditConfig.of(given)
+        yield from edit_video_to(VideoJob.of(config, video, edited, atlas=atlas))
+    before, after = (read_video(place).frames.float() / 255 for place in (video, edited))
+    wobble = {"before": demo_clip.wobble(before), "after": demo_clip.wobble(after)}
+    return {"figure": wobble["after"] / wobble["before"], **wobble}
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     "text2live/recognised": _recognised,
     "text2live/local": _local,
     "text2live/screen": _screen,
     "text2live/bootstrapping": _bootstrapping,
     "text2live/structure": _structure,
+    "text2live/video": _video,
 }
 """Claim -> its experiment."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scumble.bench.claims import custom, editing, layers, learners
+from scumble.bench.claims import custom, editing, enlarging, layers, learners
 from scumble.bench.claims.lab import QUICK, Lab, Settings
 from scumble.bench.claims.page import page, shown, verdict
 from scumble.bench.claims.table import Claim, claims
@@ -28,6 +28,7 @@ EXPERIMENTS: dict[str, learners.Experiment] = {
     **learners.EXPERIMENTS,
     **custom.EXPERIMENTS,
     **editing.EXPERIMENTS,
+    **enlarging.EXPERIMENTS,
     **layers.EXPERIMENTS,
 }
 """Claim -> its experiment; every claim but those that say why there is none."""
@@ -69,7 +70,7 @@ def _measured(lab: Lab, claim: Claim) -> Loop[dict[str, Any]]:
     start = time.perf_counter()
     try:
         found = yield from EXPERIMENTS[claim.name](lab)
-    except ModelError as problem:  # toybox-instruct is not in every toybox
+    except ModelError as problem:  # toybox-instruct and toybox-upscaler are not in every toybox
         return {"why": problem.message}
     figure = rounded(found.pop("figure"))
     return {
