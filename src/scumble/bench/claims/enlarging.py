@@ -1,5 +1,5 @@
-"""The experiment on DreamBooth's super-resolution stage: renders of the subject made small and large again, by
-the upscaler as it is and by the one that saw the subject's photos.
+"""The experiment on DreamBooth's super-resolution stage: renders of the subject made small and large again,
+by the upscaler as it is and by the one that saw the subject's photos.
 """
 
 from __future__ import annotations
