@@ -9,7 +9,7 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
-demo: $(VENV)/.installed   ## install, then paint with the toybox; the page is out/demo/index.html
+demo: $(VENV)/.installed   ## install, then the six methods on the toybox: out/demo/index.html
 	$(BIN)/scumble demo -o out/demo
 
 test: $(VENV)/.developer   ## install, then run the whole test suite
