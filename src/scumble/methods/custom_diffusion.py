@@ -50,16 +50,9 @@ from scumble.models.model import Model
 from scumble.sampling.guided import default_guidance
 from scumble.sampling.image_to_image import grid
 from scumble.sampling.text_to_image import SamplerOptions
-from scumble.training.examples import (
-    Prompts,
-    condition_of,
-    gradient_checkpointing,
-    objective,
-    precision,
-    prompt_caches,
-)
+from scumble.training.examples import Prompts, gradient_checkpointing, precision, prompt_caches
 from scumble.training.fit import FitConfig, Fitted, Group, fit
-from scumble.training.subjects import Gallery, check_subjects, gallery, sentences
+from scumble.training.subjects import Gallery, check_subjects, gallery, subject_loss
 
 __all__ = ["PRESETS", "TRAIN", "Config", "analyse", "learn", "loss", "prior_loss"]
 
@@ -183,10 +176,18 @@ def loss(
     prompts: Prompts,
 ) -> Tensor:
     """Equation 1 for the examples `rows` of a step, (B,), each in one of its picture's views."""
-    bucket, drawn = pictures.draw(model, config.seed, step, rows)
-    texts = sentences(subjects, bucket, drawn, config.templates, captions=config.captions)
-    condition = condition_of(model, texts, bucket.size, prompts)
-    return objective(model, drawn, condition, weighting=config.weighting)
+    return subject_loss(
+        model,
+        pictures,
+        subjects,
+        seed=config.seed,
+        step=step,
+        rows=rows,
+        prompts=prompts,
+        templates=config.templates,
+        captions=config.captions,
+        weighting=config.weighting,
+    )
 
 
 def prior_loss(

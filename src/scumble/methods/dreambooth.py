@@ -59,7 +59,7 @@ from scumble.training.examples import (
     prompt_caches,
 )
 from scumble.training.fit import FitConfig, Fitted, Group, fit
-from scumble.training.subjects import Gallery, check_subjects, gallery, sentences
+from scumble.training.subjects import Gallery, check_subjects, gallery, sentences, subject_loss
 from scumble.training.super_resolution import Pairs, pairs
 
 __all__ = [
@@ -197,10 +197,18 @@ def loss(
     prompts: Prompts,
 ) -> Tensor:
     """The first term of equation 2 for the examples `rows` of a step: the loss on the subject, (B,)."""
-    bucket, drawn = pictures.draw(model, config.seed, step, rows)
-    texts = sentences(subjects, bucket, drawn, config.templates, captions=config.captions)
-    condition = condition_of(model, texts, bucket.size, prompts)
-    return objective(model, drawn, condition, weighting=config.weighting)
+    return subject_loss(
+        model,
+        pictures,
+        subjects,
+        seed=config.seed,
+        step=step,
+        rows=rows,
+        prompts=prompts,
+        templates=config.templates,
+        captions=config.captions,
+        weighting=config.weighting,
+    )
 
 
 def prior_loss(

@@ -9,16 +9,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from scumble.adapters.tokens import check_new_word
 from scumble.core import rng
 from scumble.core.errors import InputError, PromptError
 from scumble.data.augment import View, prefixed
 from scumble.data.subjects import Shot, Subject, buckets, cropped, worded
+from scumble.diffusion.parameterisation import Weighting
 from scumble.models.model import Model
-from scumble.training.examples import Drawn, Latents, draw, encoded, encoded_views
+from scumble.training.examples import (
+    Drawn,
+    Latents,
+    Prompts,
+    condition_of,
+    draw,
+    encoded,
+    encoded_views,
+    objective,
+)
 
-__all__ = ["Bucket", "Gallery", "ViewsOf", "check_subjects", "gallery", "sentences"]
+__all__ = ["Bucket", "Gallery", "ViewsOf", "check_subjects", "gallery", "sentences", "subject_loss"]
 
 ViewsOf = Callable[[Shot, tuple[int, int], tuple[int, int]], list[View]]
 """The views of a shot at a size (H, W); the last argument says which subject and which of its shots it is."""
@@ -117,6 +128,28 @@ def sentences(
             text = template.replace("{}", subject.name)
         told.append(prefixed(bucket.said[picture][view], text) if bucket.said else text)
     return told
+
+
+def subject_loss(
+    model: Model,
+    pictures: Gallery,
+    subjects: Sequence[Subject],
+    *,
+    seed: int,
+    step: int,
+    rows: Sequence[int],
+    prompts: Prompts,
+    templates: Sequence[str],
+    captions: bool,
+    weighting: Weighting,
+) -> Tensor:
+    """The denoising loss on the subjects for the examples `rows` of a step, (B,), each told with a sentence
+    that has its subject's word in it.
+    """
+    bucket, drawn = pictures.draw(model, seed, step, rows)
+    texts = sentences(subjects, bucket, drawn, templates, captions=captions)
+    condition = condition_of(model, texts, bucket.size, prompts)
+    return objective(model, drawn, condition, weighting=weighting)
 
 
 def check_subjects(model: Model, subjects: Sequence[Subject]) -> None:
