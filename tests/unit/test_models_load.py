@@ -236,6 +236,34 @@ def test_a_config_that_describes_no_network_is_one_sentence(folder: Path, broken
         load(folder)
 
 
+DAMAGED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("sd1", "text_encoder/config.json", {"intermediate_size": None}),
+    ("sdxl", "text_encoder_2/config.json", {"hidden_size": -1}),
+    ("sd1", "vae/config.json", {"latent_channels": []}),
+    ("sd1", "unet/config.json", {"in_channels": [4]}),
+    ("ddpm", "unet/config.json", {"time_embedding_type": [1]}),
+    ("upscaler", "vae/config.json", {"latent_channels": "four"}),
+    ("upscaler", "low_res_scheduler/scheduler_config.json", {"trained_betas": -1}),
+    ("sd1", "scheduler/scheduler_config.json", {"trained_betas": [[0.1, 0.2]]}),
+    ("sd1", "tokenizer/tokenizer.json", {"version": 7}),
+    ("sd1", "tokenizer/tokenizer.json", {"model": "words"}),
+    ("sd1", "tokenizer/tokenizer.json", {"added_tokens": ["<s>"]}),
+)
+"""What the libraries answer with errors of their own: bare exceptions, names without a value."""
+
+
+@pytest.mark.parametrize(("family", "file", "values"), DAMAGED, ids=lambda value: str(value)[:40])
+def test_a_damaged_value_in_any_config_is_one_sentence(
+    family: str, file: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    place = tiny.make(family, tmp_path / "model")
+    edit_json(place / file, **values)
+    with pytest.raises(ModelError) as caught:
+        load(place)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600 + len(str(tmp_path))
+
+
 def test_schedulers_of_another_kind_of_noise_are_refused(folder: Path) -> None:
     for name in ("FlowMatchEulerDiscreteScheduler", "EDMDPMSolverMultistepScheduler", "Popen"):
         edit_json(folder / "scheduler" / "scheduler_config.json", _class_name=name)

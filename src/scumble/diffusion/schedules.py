@@ -146,7 +146,10 @@ def from_diffusers_config(config: Mapping[str, Any]) -> Schedule:
     if "sigma_min" in config and "beta_schedule" not in config and "beta_start" not in config:
         return ve(steps, float(config["sigma_min"]), float(config["sigma_max"]))
     if config.get("trained_betas") is not None:
-        schedule = _preserving("trained", torch.tensor(config["trained_betas"], dtype=torch.float64))
+        betas = torch.tensor(config["trained_betas"], dtype=torch.float64)
+        if betas.ndim != 1 or not 2 <= len(betas) <= MAX_STEPS:
+            raise ModelError("The trained_betas of the model's noise schedule are no list of numbers.")
+        schedule = _preserving("trained", betas)
     else:
         schedule = _named(config, steps)
     return zero_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule

@@ -12,7 +12,7 @@ from scumble.core.errors import ModelError
 from scumble.core.text import printable
 from scumble.diffusion.parameterisation import Prediction
 from scumble.diffusion.schedules import Schedule, from_diffusers_config
-from scumble.models.checkpoint import Checkpoint
+from scumble.models.checkpoint import Checkpoint, channels
 from scumble.models.components import build, load_state
 from scumble.models.model import Family, Model
 from scumble.models.upscaling import LATENT_UPSCALER, PIXEL_UPSCALER, upscaling_of
@@ -149,12 +149,9 @@ def _upscaler(checkpoint: Checkpoint, parts: set[str]) -> Family:
 def _condition_channels(checkpoint: Checkpoint, family: Family) -> int:
     """How many input channels are not noisy latents: 0, or as many as latents for editing models."""
     unet = checkpoint.configs["unet"]
-    latent = (
-        unet.get("out_channels", 4)
-        if family == "pixel"
-        else checkpoint.configs["vae"].get("latent_channels", 4)
-    )
-    taken = unet.get("in_channels", latent)
+    own = channels(unet, "out_channels", 4 if family != "pixel" else 3)
+    latent = own if family == "pixel" else channels(checkpoint.configs["vae"], "latent_channels", 4)
+    taken = channels(unet, "in_channels", latent)
     kinds = {9: "a 9-channel inpainting model", 5: "a depth-conditioned model", 7: "an upscaler"}
     if taken not in (latent, 2 * latent) or (family == "pixel" and taken != latent):
         kind = (

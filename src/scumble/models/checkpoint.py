@@ -15,7 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["PARTS", "Checkpoint", "State"]
+from scumble.core.errors import ModelError
+from scumble.core.text import printable
+
+__all__ = ["PARTS", "Checkpoint", "State", "channels"]
 
 State = dict[str, Tensor]
 """Tensors by name, as `module.state_dict()` gives them."""
@@ -55,3 +58,13 @@ class Checkpoint:
     def parts(self) -> tuple[str, ...]:
         """The parts this checkpoint has, in the order of PARTS."""
         return tuple(part for part in PARTS if part in self.configs)
+
+
+def channels(config: Mapping[str, Any], key: str, usual: int) -> int:
+    """A number of channels in a network's config. Raises ModelError where it is none."""
+    count = config.get(key, usual)
+    if not isinstance(count, int) or count < 1:
+        raise ModelError(
+            f"A config of the model has {key} = {printable(str(count), 40)}, which is no number."
+        )
+    return count

@@ -17,6 +17,7 @@ from accelerate import init_empty_weights
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.initialization import no_init_weights
@@ -54,6 +55,11 @@ TEXT_SETTINGS = (
     "eos_token_id",
 )
 """The settings of a CLIP text encoder's config that are used; the others do nothing here."""
+_CONFIG_ERRORS = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, NameError,
+    StrictDataclassError,
+)  # fmt: skip
+"""What the libraries' networks raise on values that they do not check, and on those that they do."""
 _SHOWN = 3
 _LONGEST = 120
 """Characters of a name out of a file that are shown."""
@@ -78,8 +84,9 @@ def build(config: Mapping[str, Any], part: str) -> nn.Module:
     try:
         with init_empty_weights(include_buffers=False), no_init_weights():
             module = _constructed(name, config, part)
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as problem:
-        raise ModelError(f"The config of the model's {part} describes no {name}: {problem}.") from problem
+    except _CONFIG_ERRORS as problem:
+        reason = " ".join(str(problem).split())[:300]
+        raise ModelError(f"The config of the model's {part} describes no {name}: {reason}.") from problem
     return module.eval().requires_grad_(False)
 
 

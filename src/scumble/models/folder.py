@@ -183,8 +183,9 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
     """The CLIP tokenizer in a folder, from the current or the classic files. Raises ModelError."""
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as problem:
-        raise ModelError(f"{folder} holds no CLIP tokenizer: {str(problem).splitlines()[0]}.") from problem
+    except Exception as problem:  # which is all that the library underneath raises on damaged files
+        reason = " ".join(str(problem).split())[:200]
+        raise ModelError(f"{folder} holds no CLIP tokenizer: {reason}.", "Get the model again.") from problem
 
 
 def _part_tensors(place: Path, part: str, trust_pickle: bool) -> State:

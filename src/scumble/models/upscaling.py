@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from scumble.core.errors import ModelError
 from scumble.diffusion.schedules import Schedule, from_diffusers_config
-from scumble.models.checkpoint import Checkpoint
+from scumble.models.checkpoint import Checkpoint, channels
 
 __all__ = ["LATENT_UPSCALER", "PIXEL_UPSCALER", "Upscaling", "upscaling_of"]
 
@@ -55,12 +55,12 @@ def upscaling_of(checkpoint: Checkpoint) -> Upscaling | None:
         return None
     unet, vae = checkpoint.configs["unet"], checkpoint.configs["vae"]
     in_pixels = checkpoint.pipeline == PIXEL_UPSCALER
-    latent = vae.get("latent_channels", 4)
-    channels = vae.get("in_channels", 3) if in_pixels else latent
-    if (taken := unet.get("in_channels", 4)) != latent + channels:
+    latent = channels(vae, "latent_channels", 4)
+    small = channels(vae, "in_channels", 3) if in_pixels else latent
+    if (taken := channels(unet, "in_channels", 4)) != latent + small:
         raise ModelError(
             f"{checkpoint.name} is an upscaler with {taken} input channels, which is not supported.",
-            f"Those with {latent + channels} are.",
+            f"Those with {latent + small} are.",
         )
     schedule = _low_schedule(checkpoint)
     labels = _labels(checkpoint, unet.get("num_class_embeds"), schedule)
@@ -69,7 +69,7 @@ def upscaling_of(checkpoint: Checkpoint) -> Upscaling | None:
     return Upscaling(
         sees="pixels" if in_pixels else "latents",
         factor=factor,
-        channels=channels,
+        channels=small,
         schedule=schedule,
         highest=highest,
         usual=min(USUAL_NOISE, highest),
