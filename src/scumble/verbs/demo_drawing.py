@@ -70,9 +70,9 @@ LEARNERS = {
     ),
 }
 """Method -> how its chapter is called, and what it does."""
-NEARER = {"textual-inversion": 0.0, "dreambooth": 0.03, "custom-diffusion": 0.02}
+NEARER = {"textual-inversion": 0.1, "dreambooth": 0.2, "custom-diffusion": 0.1}
 """By how much a learnt subject has to be nearer to its photos, in the judge's identity features, than what
-the untouched model draws of the same prompts with the subject described in words.
+the untouched model draws of the same prompts with the plain noun.
 """
 
 
@@ -119,19 +119,18 @@ def _photos(work: Work) -> tuple[Path, list[Shown]]:
 
 
 def plain(work: Work) -> Loop[Chapter]:
-    """The subject, and the nearest that the untouched model comes to it in words."""
+    """The subject, and what the untouched model draws of its kind."""
     _, photos = _photos(work)
-    described = f"{SUBJECT.thing.material} {SUBJECT.thing.colour} {SUBJECT.noun}"
-    shown = yield from _in_new_places(work, "plain", described)
+    shown = yield from _in_new_places(work, "plain", SUBJECT.noun)
     alike, obeyed = _measured(work, photos, shown)
     return Chapter(
         name="plain",
-        title="A subject, and words for it",
-        text=f"Five photos of a particular {SUBJECT.noun}, and what the model draws when it is told of a "
-        f"{described}: something of that description, and not this one.",
+        title="A subject",
+        text=f"Five photos of a particular {SUBJECT.noun}, and what the untouched model draws when it is "
+        f"told of a {SUBJECT.noun}: any one, and not this one.",
         rows=(Row(text="The photos to learn from", pictures=tuple(photos)), *_rows(shown)),
         scores=_scores(alike, obeyed),
-        commands=tuple(_commands(work, "plain", described)),
+        commands=tuple(_commands(work, "plain", SUBJECT.noun)),
     )
 
 
@@ -160,8 +159,8 @@ def learnt(work: Work, method: str) -> Loop[Chapter]:
         scores=(*_scores(alike, obeyed), size),
         checks=(
             Check(
-                claim=f"It is nearer to the photos than {SUBJECT.noun}s described in words "
-                "(likeness, less that of the untouched model's)",
+                claim=f"It is nearer to the photos than the untouched model's {SUBJECT.noun}s "
+                "(likeness, less theirs)",
                 figure=alike - before,
                 limit=NEARER[method],
             ),
