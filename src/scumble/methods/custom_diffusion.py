@@ -176,18 +176,7 @@ def loss(
     prompts: Prompts,
 ) -> Tensor:
     """Equation 1 for the examples `rows` of a step, (B,), each in one of its picture's views."""
-    return subject_loss(
-        model,
-        pictures,
-        subjects,
-        seed=config.seed,
-        step=step,
-        rows=rows,
-        prompts=prompts,
-        templates=config.templates,
-        captions=config.captions,
-        weighting=config.weighting,
-    )
+    return subject_loss(model, pictures, subjects, config, step, rows, prompts)
 
 
 def prior_loss(

@@ -197,18 +197,7 @@ def loss(
     prompts: Prompts,
 ) -> Tensor:
     """The first term of equation 2 for the examples `rows` of a step: the loss on the subject, (B,)."""
-    return subject_loss(
-        model,
-        pictures,
-        subjects,
-        seed=config.seed,
-        step=step,
-        rows=rows,
-        prompts=prompts,
-        templates=config.templates,
-        captions=config.captions,
-        weighting=config.weighting,
-    )
+    return subject_loss(model, pictures, subjects, config, step, rows, prompts)
 
 
 def prior_loss(

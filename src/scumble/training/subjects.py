@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +34,19 @@ __all__ = ["Bucket", "Gallery", "ViewsOf", "check_subjects", "gallery", "sentenc
 
 ViewsOf = Callable[[Shot, tuple[int, int], tuple[int, int]], list[View]]
 """The views of a shot at a size (H, W); the last argument says which subject and which of its shots it is."""
+
+
+class Telling(Protocol):
+    """The settings of how pictures are drawn and told."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def templates(self) -> tuple[str, ...]: ...
+    @property
+    def captions(self) -> bool: ...
+    @property
+    def weighting(self) -> Weighting: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +148,18 @@ def subject_loss(
     model: Model,
     pictures: Gallery,
     subjects: Sequence[Subject],
-    *,
-    seed: int,
+    config: Telling,
     step: int,
     rows: Sequence[int],
     prompts: Prompts,
-    templates: Sequence[str],
-    captions: bool,
-    weighting: Weighting,
 ) -> Tensor:
     """The denoising loss on the subjects for the examples `rows` of a step, (B,), each told with a sentence
     that has its subject's word in it.
     """
-    bucket, drawn = pictures.draw(model, seed, step, rows)
-    texts = sentences(subjects, bucket, drawn, templates, captions=captions)
+    bucket, drawn = pictures.draw(model, config.seed, step, rows)
+    texts = sentences(subjects, bucket, drawn, config.templates, captions=config.captions)
     condition = condition_of(model, texts, bucket.size, prompts)
-    return objective(model, drawn, condition, weighting=weighting)
+    return objective(model, drawn, condition, weighting=config.weighting)
 
 
 def check_subjects(model: Model, subjects: Sequence[Subject]) -> None:
