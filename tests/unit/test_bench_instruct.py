@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cli import scumble
-from scumble.bench import instruct
+from scumble.bench import instruct, speed
 from scumble.bench.common import judged
 from scumble.bench.instruct import Settings, measure
 from scumble.bench.instruct_table import table
@@ -225,3 +225,23 @@ def test_a_model_that_cannot_edit_is_refused_before_anything_is_written(tmp_path
 def test_curves_of_one_point_and_of_equal_points_can_be_drawn() -> None:
     sheet = plot({"a": [(0.0, 1.0, "x")], "b": [(0.0, 1.0, ""), (0.0, 1.0, "")]}, across="x", up="y")
     assert len(sheet.getcolors(10**6) or ()) > 3
+
+
+def test_edits_are_timed_beside_the_pipeline(tmp_path: Path) -> None:
+    scores = finish(
+        speed.measure(
+            tmp_path / "out",
+            speed.Settings(model=str(tiny("ip2p")), repeats=1, steps=2, instruct=True),
+        )
+    )
+    assert list(scores["races"]) == [
+        "an edit, 2 steps of ancestral Euler",
+        "an edit, both at their defaults",
+        "with `--auto`, beside three of our edits",
+    ]
+    for row in scores["races"].values():
+        assert row["ratio"] > 0
+        assert row["cpu ratio"] > 0
+    assert scores["races"]["an edit, both at their defaults"]["cpu ratio"] < 1, "a quarter of the steps"
+    refused = scumble("bench", "speed", "--instruct", "--model", str(tiny("sd1")), "-o", str(tmp_path / "x"))
+    assert (refused.status, "cannot be told what to edit" in refused.sentence) == (2, True)

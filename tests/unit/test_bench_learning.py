@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch.optim import optimizer
 
-from scumble.bench import learning, learning_speed
+from scumble.bench import learning, learning_speed, timed
 from scumble.bench.learning import METHODS, Settings, measure, table
 from scumble.bench.timed import stand_in
 from scumble.core.errors import InputError
 from scumble.core.events import finish
 from scumble.core.images import to_unit
+from scumble.data.pairs import read_pairs
 from tiny import shared
 
 FEW: dict[str, Any] = {
@@ -118,6 +120,8 @@ def test_our_side_and_the_floor_are_timed_in_their_own_process(tmp_path: Path) -
     found = json.loads((tmp_path / "t.json").read_text())
     assert len(found["times"]) == 3
     assert found["times"] == sorted(found["times"])
+    assert found["cpu_times"] == sorted(found["cpu_times"])
+    assert len(found["cpu_times"]) == 3
     assert found["peak_bytes"] > 10**8
 
 
@@ -160,3 +164,46 @@ def test_the_stand_in_does_what_the_scripts_ask(monkeypatch: pytest.MonkeyPatch)
                 sys.modules.pop(name, None)
             else:
                 sys.modules[name] = module
+
+
+def test_learning_to_edit_is_timed_as_a_script_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All four sides in this process, with a script that takes as many steps and is given what theirs is."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        if command[4] == "script":
+            times = {"times": [0.0, 1.0, 2.0, 3.0], "cpu_times": [0.0, 0.5, 1.0, 1.5], "peak_bytes": 2**30}
+            Path(command[3]).write_text(json.dumps(times))
+        else:
+            timed.TIMES.clear()
+            timed.SPENT.clear()
+            hooks = optimizer._global_optimizer_post_hooks
+            before = set(hooks)
+            timed.main(command[3:])
+            for key in set(hooks) - before:
+                del hooks[key]
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(learning_speed, "PAIRS", 2)
+    monkeypatch.setattr(learning_speed.subprocess, "run", run)
+    script = tmp_path / "examples" / "instruct_pix2pix" / "train_instruct_pix2pix.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("")
+    given = {"model": str(shared("sd1")), "methods": ("instruct-pix2pix",), "steps": 4, "warmup": 1}
+    settings = learning_speed.Settings.of({**given, "size": 64})
+    scores = finish(learning_speed.measure(tmp_path / "out", tmp_path, settings))
+    found = scores["methods"]["instruct-pix2pix"]
+    assert set(found) == {"floor", "ours", "script", "best"}
+    assert {side: row["steps"] for side, row in found.items()} == dict.fromkeys(found, 2)
+    assert (found["script"]["rate"], found["script"]["cpu_rate"]) == (1.0, 2.0)
+    told = asked[2]
+    assert told[told.index("--original_image_column") + 1] == "input_image"
+    assert len(read_pairs(Path(told[told.index("--train_data_dir") + 1]) / "train")) == 2
+    assert "| instruct-pix2pix |" in learning_speed.table(scores)
+
+
+def test_the_stand_in_crops_tensors_as_it_does_pictures() -> None:
+    x = torch.arange(2 * 3 * 8 * 6).reshape(2, 3, 8, 6)
+    assert timed._cropped(x, 4, 0.0, 1.0).equal(x[..., 4:, :4])
+    assert timed._cropped(x, 6, 0.5, 0.5).shape == (2, 3, 6, 6)

@@ -1,5 +1,6 @@
-"""How fast subjects are learnt beside the example scripts of diffusers v0.40, on the same model, pictures,
-batch and precision, and how near to the floor: the forward and backward passes alone.
+"""How fast subjects, and editing by instruction, are learnt beside the example scripts of diffusers v0.40, on
+the same model, pictures, batch and precision, and how near to the floor: the forward and backward passes
+alone.
 
 The scripts' text is no part of this package; the folder of a diffusers checkout is given. Each side runs in a
 process of its own, one after another, and is timed from one optimiser step to the next, so that loading,
@@ -13,6 +14,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from os import environ
 from pathlib import Path
 from statistics import median
@@ -25,12 +27,14 @@ from scumble.bench.timed import FLOORS
 from scumble.core.config import Config
 from scumble.core.errors import InputError
 from scumble.core.events import Loop, Progress
-from scumble.core.files import atomic_write
+from scumble.core.files import atomic_folder, atomic_write
 from scumble.core.images import from_unit, save_image
+from scumble.datagen.exact_pairs import edit_of
+from scumble.world.pairs import render_edits
 from scumble.world.render import render
 from scumble.world.subjects import SUBJECTS, lookalike
 
-__all__ = ["PEERS", "Settings", "measure", "table"]
+__all__ = ["PEERS", "TRAINING", "Settings", "measure", "table"]
 
 WORD = "<subject>"
 FULL = "full-size"
@@ -95,6 +99,21 @@ PEERS: dict[str, _Peer] = {
         ("--set_grads_to_none",),
     ),
 }
+TRAINING: dict[str, _Peer] = {
+    "instruct-pix2pix": _Peer(
+        "instruct_pix2pix/train_instruct_pix2pix.py",
+        "instruct-pix2pix",
+        {"ema": 0.0, "validate_every": 0, "mirror": False},
+        (
+            *("--train_data_dir", "{pairs}", "--original_image_column", "input_image"),
+            *("--edited_image_column", "edited_image", "--edit_prompt_column", "edit_prompt"),
+            *("--conditioning_dropout_prob", "0.05", "--cache_dir", "{cache}"),
+        ),
+        ("--dataloader_num_workers", "1"),
+    ),
+}
+"""What learns from pairs and not from a subject; the script needs the library `datasets`."""
+PAIRS = 16
 
 
 class Settings(Config):
@@ -123,13 +142,17 @@ def measure(out: Path, checkout: Path, settings: Settings) -> Loop[dict[str, Any
     """
     for name in settings.methods:
         one_of("method", name, FLOORS)
-    missing = [p.script for p in PEERS.values() if not (checkout / "examples" / p.script).is_file()]
+    peers = [(PEERS | TRAINING)[name] for name in settings.methods]
+    missing = [p.script for p in peers if not (checkout / "examples" / p.script).is_file()]
     if missing:
         raise InputError(f"{checkout} has no examples/{missing[0]}.", "Give a checkout of diffusers v0.40.")
     if settings.warmup >= settings.steps - 1:
         raise InputError(f"Of {settings.steps} steps, {settings.warmup} cannot be for warming up.")
     claim(out, {"settings": settings.model_dump(mode="json")})
-    _pictures(out, settings.size)
+    if any(name in PEERS for name in settings.methods):
+        _pictures(out, settings.size)
+    if any(name in TRAINING for name in settings.methods):
+        _pairs(out / "pairs" / "train", settings.size)
     model = _model(out, settings.model)
     rows: dict[str, Any] = {}
     done = 0
@@ -149,15 +172,17 @@ def table(scores: dict[str, Any]) -> str:
     """Steps a second, ratios and peak memory as Markdown."""
     rows = [
         "| | ours, steps/s | script | script, best flags | ours to the better | ours to the floor "
-        "| peak, ours | peak, script |",
-        "|---" * 8 + "|",
+        "| to the better, in CPU seconds | peak, ours | peak, script |",
+        "|---" * 9 + "|",
     ]
     for name, found in scores["methods"].items():
         ours, plain, best, floor = (found[side] for side in ("ours", "script", "best", "floor"))
         rate = [f"{side['rate']:.2f}" for side in (ours, plain, best)]
         better = max(plain["rate"], best["rate"])
+        on_cpu = max(plain["cpu_rate"], best["cpu_rate"])
         peaks = [f"{side['peak_bytes'] / 2**30:.2f} GiB" for side in (ours, plain)]
         ratios = [f"{ours['rate'] / other:.2f}" for other in (better, floor["rate"])]
+        ratios.append(f"{ours['cpu_rate'] / on_cpu:.2f}")
         rows.append(f"| {name} | {' | '.join([*rate, *ratios, *peaks])} |")
     return "\n".join(rows)
 
@@ -174,6 +199,22 @@ def _pictures(out: Path, size: int) -> None:
             folder.mkdir(parents=True)
             for i, picture in enumerate(from_unit(as_saved(render(scenes, size=size).pixels))):
                 save_image(picture, folder / f"{i}.png")
+
+
+def _pairs(folder: Path, size: int) -> None:
+    """Exact pairs of that size, under the names that the script of diffusers wants."""
+    if folder.is_dir():
+        return
+    with atomic_folder(folder) as place:
+        rows: list[str] = []
+        for i in range(PAIRS):
+            edit = edit_of(i, "photo")
+            drawn = render_edits([edit], size=size)
+            names = {f"{side}_image_file_name": f"{i:02d}-{side}.png" for side in ("input", "edited")}
+            for name, pixels in zip(names.values(), (drawn.before, drawn.after), strict=True):
+                save_image(from_unit(pixels)[0], place / name)
+            rows.append(json.dumps({**names, "edit_prompt": edit.text}))
+        (place / "metadata.jsonl").write_text("\n".join(rows) + "\n")
 
 
 def _model(out: Path, name: str) -> tuple[str, Path]:
@@ -195,15 +236,16 @@ def _sides(
     name: str, out: Path, checkout: Path, model: tuple[str, Path], settings: Settings
 ) -> dict[str, list[str]]:
     """The arguments of `scumble.bench.timed` for each side."""
-    peer, noun = PEERS[name], SUBJECTS[0].noun
+    peer, noun = (PEERS | TRAINING)[name], SUBJECTS[0].noun
     given = {
         "row": name,
         "method": peer.method,
         "model": model[0],
         "photos": str(out / "photos"),
+        "pairs": str(out / "pairs" / "train"),
         "word": WORD,
         "noun": noun,
-        "out": str(out / f"{name}.safetensors"),
+        "out": str(out / f"{name}.safetensors" if name in PEERS else out / "trained"),
         "dtype": settings.dtype,
         "batch": settings.batch,
         "size": settings.size,
@@ -217,6 +259,8 @@ def _sides(
         "photos": str((out / "photos").absolute()),
         "kind": str((out / "class").absolute()),
         "classes": "4",
+        "pairs": str((out / "pairs").absolute()),
+        "cache": str((out / "cache").absolute()),
         "noun": noun,
     }
     script = [
@@ -231,7 +275,7 @@ def _sides(
     ]
     return {
         "floor": ["floor", json.dumps(given)],
-        "ours": ["learn", json.dumps(given)],
+        "ours": ["learn" if name in PEERS else "train", json.dumps(given)],
         "script": script,
         "best": [*script, *peer.best],
     }
@@ -255,6 +299,10 @@ def _timed(out: Path, name: str, command: list[str], warmup: int) -> dict[str, f
             raise InputError(f"{name} failed: {said}")
         running.rename(place)
     found = json.loads(place.read_bytes())
-    times = found["times"]
-    between = [after - before for before, after in zip(times[warmup:-1], times[warmup + 1 :], strict=True)]
-    return {"rate": 1 / median(between), "peak_bytes": found["peak_bytes"], "steps": len(between)}
+    rates = [1 / median(_between(found[of][warmup:])) for of in ("times", "cpu_times")]
+    steps = len(found["times"]) - warmup - 1
+    return {"rate": rates[0], "cpu_rate": rates[1], "peak_bytes": found["peak_bytes"], "steps": steps}
+
+
+def _between(times: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(times)]

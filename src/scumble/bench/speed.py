@@ -2,7 +2,8 @@
 one run.
 
 Both sides draw the same thing in turn, so that whatever else the machine does falls on both. The middle of
-the ratios is given with the least and the largest.
+the ratios is given with the least and the largest, and that of the processor's seconds, which hardly depend
+on what else it does.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from scumble.core.files import atomic_write
 from scumble.core.images import from_unit, to_unit
 from scumble.data.paintings import painting
 from scumble.data.strokes import stroke_painting
-from scumble.methods import sdedit
+from scumble.methods import instruct_pix2pix, sdedit
+from scumble.methods.instruct_pix2pix import Request
 from scumble.models import toybox
+from scumble.models.clip import load_clip
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.sampling.guided import default_guidance
 from scumble.sampling.text_to_image import SamplerOptions, Task, text_to_image
+from scumble.world.instructions import instruct
 from scumble.world.render import render
 from scumble.world.sampling import PROFILES, sample_scene
 from scumble.world.words import caption
@@ -44,6 +48,10 @@ DEFAULT_STEPS = 50
 """And its steps, of which it takes this share of t0."""
 
 
+Races = dict[str, tuple[Callable[[], Any], Callable[[], Any]]]
+"""Name -> our side and theirs."""
+
+
 class Settings(Config):
     """What is timed."""
 
@@ -53,14 +61,17 @@ class Settings(Config):
     """How often each side is timed, after one time for warming up."""
     steps: Annotated[int, Field(ge=2)] = 20
     """Denoising steps where both sides take as many."""
+    instruct: bool = False
+    """Edits by instruction instead; `model` is then one that edits."""
 
 
 def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
     """Time both sides and write `scores.json` and `table.md` into the folder `out`."""
     model = load(settings.model)
-    folder = toybox.folder() if settings.model == "toybox" else Path(settings.model)
+    known = {"toybox": toybox.folder, "toybox-instruct": toybox.editing}
+    folder = known[settings.model]() if settings.model in known else Path(settings.model)
     claim(out, {"settings": settings.model_dump(mode="json"), "weights": model.hash})
-    races = _races(model, folder, settings.steps)
+    races = (_instructions if settings.instruct else _races)(model, folder, settings.steps)
     rows: dict[str, Any] = {}
     for name, (ours, theirs) in races.items():
         rows[name] = yield from _race(name, ours, theirs, settings.repeats)
@@ -72,10 +83,14 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
 
 def table(scores: dict[str, Any]) -> str:
     """The ratios as Markdown."""
-    rows = ["| | ours, s | diffusers, s | ratio | from ... to |", "|---|---|---|---|---|"]
+    rows = [
+        "| | ours, s | diffusers, s | ratio | from ... to | of CPU seconds |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, row in scores["races"].items():
         spread = f"{row['least']:.2f} ... {row['most']:.2f}"
-        rows.append(f"| {name} | {row['ours']:.2f} | {row['theirs']:.2f} | {row['ratio']:.2f} | {spread} |")
+        times = f"{row['ours']:.2f} | {row['theirs']:.2f} | {row['ratio']:.2f}"
+        rows.append(f"| {name} | {times} | {spread} | {row['cpu ratio']:.2f} |")
     return "\n".join(rows)
 
 
@@ -83,30 +98,32 @@ def _race(
     name: str, ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
 ) -> Loop[dict[str, float]]:
     """Seconds of both in turn, and their ratios; the first time does not count."""
-    times: list[tuple[float, float]] = []
+    times: list[tuple[tuple[float, float], tuple[float, float]]] = []
     for i in range(repeats + 1):
         # The one that goes first changes, in case that matters.
         order = (ours, theirs) if i % 2 else (theirs, ours)
         spent = {work: _seconds(work) for work in order}
         times.append((spent[ours], spent[theirs]))
         yield Progress(stage=name, step=i + 1, total=repeats + 1)
-    ratios = [mine / other for mine, other in times[1:]]
+    ratios, on_cpu = ([mine[k] / other[k] for mine, other in times[1:]] for k in (0, 1))
     return {
-        "ours": median(mine for mine, _ in times[1:]),
-        "theirs": median(other for _, other in times[1:]),
+        "ours": median(mine for (mine, _), _ in times[1:]),
+        "theirs": median(other for _, (other, _) in times[1:]),
         "ratio": median(ratios),
+        "cpu ratio": median(on_cpu),
         "least": min(ratios),
         "most": max(ratios),
     }
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def _seconds(work: Callable[[], Any]) -> tuple[float, float]:
+    """By the clock, and of the processor, all threads together."""
+    start, spent = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - spent
 
 
-def _races(model: Model, folder: Path, steps: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+def _races(model: Model, folder: Path, steps: int) -> Races:
     """What is raced: our side and theirs, each with the same model, prompt, size and guidance."""
     scene = sample_scene(SEED, profile=PROFILES["photo"])
     prompt, side, guidance = caption(scene), model.default_size, default_guidance(model)
@@ -138,7 +155,40 @@ def _races(model: Model, folder: Path, steps: int) -> dict[str, tuple[Callable[[
     }
 
 
-def _pipeline(kind: str, folder: Path, guidance: float, prompt: str) -> Callable[..., Any]:
+def _instructions(model: Model, folder: Path, steps: int) -> Races:
+    """Edits by instruction, and our search for the scales beside three plain edits of ours."""
+    instruct_pix2pix.refuse_other_models(model)
+    scene = sample_scene(SEED, profile=PROFILES["photo"])
+    edit, side = instruct(scene, SEED), model.default_size
+    request = Request(picture=to_unit(from_unit(render([scene], size=side).pixels)), instruction=edit.text)
+    clip = load_clip(toybox.clip())
+    usual = instruct_pix2pix.Config()
+    scale, guidance = instruct_pix2pix.scales(model, usual)
+    theirs = _pipeline("StableDiffusionInstructPix2PixPipeline", folder, guidance, edit.text, own=True)
+    [picture] = from_unit(request.picture)
+
+    def ours(config: instruct_pix2pix.Config) -> Any:
+        return finish(instruct_pix2pix.edit(model, [request], [SEED], config))
+
+    def searched() -> Any:
+        found = finish(instruct_pix2pix.find_scales(model, request, SEED, usual, clip))
+        return ours(usual.replace(image_scale=found[0], text_scale=found[1]))
+
+    same = usual.replace(steps=steps, sampler="euler_ancestral")
+    return {
+        f"an edit, {steps} steps of ancestral Euler": (
+            lambda: ours(same),
+            lambda: theirs(image=picture, image_guidance_scale=scale, num_inference_steps=steps),
+        ),
+        "an edit, both at their defaults": (lambda: ours(usual), lambda: theirs(image=picture)),
+        "with `--auto`, beside three of our edits": (searched, lambda: [ours(usual) for _ in range(3)]),
+    }
+
+
+def _pipeline(
+    kind: str, folder: Path, guidance: float, prompt: str, *, own: bool = False
+) -> Callable[..., Any]:
+    """The pipeline with DPM++ 2M, or with its `own` scheduler."""
     import transformers
 
     transformers.logging.set_verbosity_error()  # loading a pipeline speaks of what is not needed here
@@ -148,7 +198,8 @@ def _pipeline(kind: str, folder: Path, guidance: float, prompt: str) -> Callable
 
     diffusers.utils.logging.disable_progress_bar()
     pipeline = getattr(diffusers, kind).from_pretrained(folder, safety_checker=None)
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    if not own:
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
 
     @torch.inference_mode()

@@ -1,9 +1,9 @@
 """One side of a race of learning, in a process of its own: `python -m scumble.bench.timed FILE KIND ...`.
 
-FILE gets the time of every optimiser step, as JSON, and the most memory that the process held. KIND is
-`script` (a script's path and its arguments), `learn` (a method of ours and its settings, as JSON) or `floor`
-(the same, of which only the forward and backward passes are run). Steps are seen through torch's own hook of
-optimisers, so every side is timed alike.
+FILE gets the time of every optimiser step, by the clock and of the processor, and the most memory that the
+process held. KIND is `script` (a script's path and its arguments), `learn` or `train` (a method of ours and
+its settings, as JSON) or `floor` (the same, of which only the forward and backward passes are run). Steps are
+seen through torch's own hook of optimisers, so every side is timed alike.
 """
 
 from __future__ import annotations
@@ -28,21 +28,33 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 __all__ = ["FLOORS", "main", "stand_in"]
 
-FLOORS = ("textual-inversion", "dreambooth", "dreambooth-low-rank", "custom-diffusion")
+FLOORS = ("textual-inversion", "dreambooth", "dreambooth-low-rank", "custom-diffusion", "instruct-pix2pix")
 TIMES: list[float] = []
+SPENT: list[float] = []
+"""Of the processor, all threads of the process together."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run one side and write what it took, also where it fails."""
     place, kind, *rest = arguments
-    register_optimizer_step_post_hook(lambda *_: TIMES.append(time.perf_counter()))
-    run: dict[str, Callable[[list[str]], None]] = {"script": _script, "learn": _learn, "floor": _floor}
+    register_optimizer_step_post_hook(lambda *_: _note())
+    run: dict[str, Callable[[list[str]], None]] = {
+        "script": _script,
+        "learn": _learn,
+        "train": _train,
+        "floor": _floor,
+    }
     try:
         run[kind](rest)
     finally:
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        Path(place).write_text(json.dumps({"times": TIMES, "peak_bytes": peak}))
+        Path(place).write_text(json.dumps({"times": TIMES, "cpu_times": SPENT, "peak_bytes": peak}))
+
+
+def _note() -> None:
+    TIMES.append(time.perf_counter())
+    SPENT.append(time.process_time())
 
 
 def _script(rest: list[str]) -> None:
@@ -69,8 +81,20 @@ def _learn(rest: list[str]) -> None:
     finish(learn_to(given["method"], subjects, config, on, Path(given["out"]), overwrite=True))
 
 
+def _train(rest: list[str]) -> None:
+    from scumble.core.events import finish
+    from scumble.verbs.load import ModelConfig
+    from scumble.verbs.train_instruct import settings_for, train_to
+
+    given = json.loads(rest[0])
+    config = settings_for(given["model"], "default", None, **given["settings"])
+    on = ModelConfig(model=given["model"], dtype=given["dtype"])
+    finish(train_to(Path(given["pairs"]), config, on, Path(given["out"])))
+
+
 def _floor(rest: list[str]) -> None:
     """Forward and backward of every network that the gradient crosses, and nothing else."""
+    from scumble.adapters.conv_in import widen
     from scumble.adapters.dense import dense
     from scumble.adapters.lora import ATTENTION, find_layers, low_rank
     from scumble.adapters.tokens import new_word, words_attached
@@ -82,7 +106,7 @@ def _floor(rest: list[str]) -> None:
     given = json.loads(rest[0])
     model = ModelConfig(model=given["model"], dtype=given["dtype"]).load()
     kind, side = given["row"], given["size"]
-    rows = given["batch"] * (1 if kind == "textual-inversion" else 2)
+    rows = given["batch"] * (1 if kind in ("textual-inversion", "instruct-pix2pix") else 2)
     x = rng.randn(model.latent_shape(side, side), rng.generators(range(rows)), device=model.device)
     vectors = [v.detach().requires_grad_() for v in new_word(model, given["noun"])]
     told = [f"a photo of a {given['word']} {given['noun']}"] * rows
@@ -95,8 +119,14 @@ def _floor(rest: list[str]) -> None:
                 model.predict(x, torch.full((rows,), 500.0), seen).square().mean().backward()
             for parameter in parameters:
                 parameter.grad = None
-            TIMES.append(time.perf_counter())
+            _note()
 
+    if kind == "instruct-pix2pix":
+        if not model.condition_channels:
+            widen(model.denoiser, model.latent_channels)
+        x = torch.cat([x, x], dim=1)  # beside the noise, the picture to edit
+        steps(list(model.denoiser.requires_grad_(requires_grad=True).parameters()), encode=False)
+        return
     with words_attached(model, {given["word"]: tuple(vectors)}):
         if kind == "textual-inversion":
             steps(vectors, encode=True)
@@ -125,6 +155,7 @@ def stand_in() -> None:
     transforms.CenterCrop = lambda size: lambda image: _cropped(image, size, 0.5, 0.5)
     transforms.RandomCrop = lambda size: lambda image: _cropped(image, size, random.random(), random.random())
     transforms.RandomHorizontalFlip = lambda p=0.5: lambda image: _mirrored(image, p)
+    transforms.Lambda = lambda work: work
     transforms.ToTensor = lambda: _tensor
     transforms.Normalize = lambda mean, std: lambda x: (x - mean[0]) / std[0]
     module: Any = ModuleType("torchvision")
@@ -149,7 +180,11 @@ def _resized(image: Image.Image, size: int) -> Image.Image:
     return image.resize((max(size, round(image.width * factor)), max(size, round(image.height * factor))))
 
 
-def _cropped(image: Image.Image, size: int, x: float, y: float) -> Image.Image:
+def _cropped(image: Any, size: int, x: float, y: float) -> Any:
+    """Of a picture, or of tensors (..., H, W)."""
+    if isinstance(image, Tensor):
+        top, left = round(y * (image.shape[-2] - size)), round(x * (image.shape[-1] - size))
+        return image[..., top : top + size, left : left + size]
     left, top = round(x * (image.width - size)), round(y * (image.height - size))
     return image.crop((left, top, left + size, top + size))
 

@@ -121,9 +121,7 @@ def edits(
         _instruct(given)
         return
     if not sdedit:
-        raise InputError(
-            "No method was named.", "Give --sdedit, --instruct, --learn, or --set and --method."
-        )
+        raise InputError("No method was named.", "Give --sdedit, --instruct, --learn, or --set and --method.")
     settings = bench.Settings() if count is None else bench.Settings(count=count, edits=count)
     scores = follow(bench.measure(output, settings))
     give(scores, as_json=as_json, text=bench.table(scores))
@@ -176,6 +174,9 @@ def speed(
     steps: Annotated[
         int | None, typer.Option(min=2, help="Steps of both sides.  [20; 30 of learning]")
     ] = None,
+    instruct: Annotated[
+        bool, typer.Option("--instruct", help="Time edits by instruction, or with --learn learning them.")
+    ] = False,
     learn: Annotated[
         Path | None,
         typer.Option(metavar="CHECKOUT", help="Time learning beside the scripts of this diffusers checkout."),
@@ -191,11 +192,15 @@ def speed(
         from scumble.bench import learning_speed as bench
 
         chosen = {"model": model, "steps": steps, "size": size, "methods": method and (method,)}
+        if instruct:
+            chosen |= {"methods": ("instruct-pix2pix",), "batch": 4}
         given = bench.Settings.of({name: value for name, value in chosen.items() if value is not None})
         found = follow(bench.measure(output, learn, given))
         give(found, as_json=as_json, text=bench.table(found))
         return
     from scumble.bench.speed import Settings, measure, table
 
-    scores = follow(measure(output, Settings(model=model or "toybox", repeats=repeats, steps=steps or 20)))
+    usual = "toybox-instruct" if instruct else "toybox"
+    given = Settings(model=model or usual, repeats=repeats, steps=steps or 20, instruct=instruct)
+    scores = follow(measure(output, given))
     give(scores, as_json=as_json, text=table(scores))
