@@ -8,7 +8,7 @@ All scenes are combinations that training never shows.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -106,8 +106,8 @@ def settings_of(edit: Edit, seed: int, steps: int | None = None) -> Text2liveCon
     given |= {"screen": after, "region": before}
     if edit.kind == "style":  # the templates say that all is a photo
         medium = STYLE_PREFIXES[edit.after.style][0]
-        given |= {"prompt": f"{medium} {given['prompt']}", "screen": f"{medium} {after}", "templates": ("{}",)}
-        given |= {"region": f"{STYLE_PREFIXES[edit.before.style][0]} {before}"}
+        given |= {"prompt": f"{medium} {given['prompt']}", "screen": f"{medium} {after}"}
+        given |= {"region": f"{STYLE_PREFIXES[edit.before.style][0]} {before}", "templates": ("{}",)}
     return Text2liveConfig.of(given | ({} if steps is None else {"steps": steps}))
 
 
@@ -146,7 +146,8 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
             "machine": machine() | {"seconds": round(time.perf_counter() - start)},
         }
     )
-    save_image(grid(from_unit(torch.stack(list(named.values()), 1).flatten(0, 1)), columns=4), out / "sheet.png")
+    cells = torch.stack(list(named.values()), 1).flatten(0, 1)
+    save_image(grid(from_unit(cells), columns=len(named)), out / "sheet.png")
     write_json(out / "scores.json", scores)
     atomic_write(out / "table.md", (table(scores) + "\n").encode())
     return scores
@@ -167,7 +168,7 @@ def table(scores: dict[str, Any]) -> str:
             rows.append("| " + " | ".join(map(str, cells)) + " |")
     rows += ["", f"Goal: {GOAL:.0%} recognised, at most {OUTSIDE:g} outside, 0 pixels with the mask."]
     if scores["ablations"]:
-        rows += ["", "| without | scenes | recognised | change outside, of 255 | opacity |", "|---|---|---|---|---|"]
+        rows += ["", "| without | scenes | recognised | change outside, of 255 | opacity |", "|---" * 5 + "|"]
         for name, row in scores["ablations"].items():
             outside = "-" if row["outside"] is None else f"{row['outside']:.1f}"
             cells = (name, row["scenes"], percent(row["right"]), outside, f"{row['opacity']:.2f}")
@@ -200,8 +201,8 @@ def _pixels_outside(picture: Tensor, truth: EditPictures, i: int) -> int:
 
 @torch.inference_mode()
 def _clip_tells(bench: _Bench) -> list[bool]:
-    """Whether CLIP, by the loss that is minimised, likes the true result better than the input: what an edit by
-    CLIP alone can hope for."""
+    """Whether CLIP, by the loss that is minimised, likes the true result better than the input: what an edit
+    by CLIP alone can hope for."""
     found: list[bool] = []
     for i, edit in enumerate(bench.edits):
         config = settings_of(edit, 0)
@@ -214,7 +215,12 @@ def _clip_tells(bench: _Bench) -> list[bool]:
 
 
 def _edited(
-    bench: _Bench, name: str, numbers: Sequence[int], *, masked: bool = False, **changes: Any
+    bench: _Bench,
+    name: str,
+    numbers: Sequence[int],
+    *,
+    masked: bool = False,
+    changes: Mapping[str, float] | None = None,
 ) -> Loop[Tensor]:
     """(N, 3, H, W) in [0, 1]: the edits, one file each and its opacity beside it, read again if there."""
     folder = bench.out / name
@@ -223,7 +229,7 @@ def _edited(
     for i in numbers:
         file = folder / f"{i:04d}.png"
         if not file.exists():
-            config = settings_of(bench.edits[i], i, bench.settings.steps).replace(**changes)
+            config = settings_of(bench.edits[i], i, bench.settings.steps).replace(**(changes or {}))
             clip, known = config.load_clip()
             mask = bench.truth.mask[i].float()[None, None] if masked else None
             work = Work(to_uint8(bench.truth.before[i]), mask, ())
@@ -242,7 +248,7 @@ def _ablated(bench: _Bench, whole: Tensor) -> Loop[dict[str, Any]]:
         return {}
     drawn = {"nothing": whole[: len(numbers)]}
     for name, changes in ABLATIONS.items():
-        drawn[name] = yield from _edited(bench, name, numbers, **changes)
+        drawn[name] = yield from _edited(bench, name, numbers, changes=changes)
     strip = torch.stack([bench.truth.before[: len(numbers)], *drawn.values()], 1).flatten(0, 1)
     save_image(grid(from_unit(strip), columns=1 + len(drawn)), bench.out / "ablations.png")
     rows: dict[str, Any] = {}

@@ -75,10 +75,20 @@ def edits(
     sdedit: Annotated[bool, typer.Option("--sdedit", help="Measure SDEdit.")] = False,
     instruct: Annotated[bool, typer.Option("--instruct", help="Measure InstructPix2Pix.")] = False,
     trying: Annotated[
-        bool, typer.Option("--trying", help="With --instruct: on scenes for tuning, not the measured ones.")
+        bool,
+        typer.Option(
+            "--trying", help="With --instruct, --text2live: on scenes for tuning, not the measured."
+        ),
     ] = False,
     learn: Annotated[bool, typer.Option("--learn", help="Measure the methods that learn.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, help="With --learn: how often.  [3]")] = None,
+    text2live: Annotated[bool, typer.Option("--text2live", help="Measure Text2LIVE.")] = False,
+    video: Annotated[
+        bool, typer.Option("--video", help="With --text2live: atlases and edits of clips.")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="With --video: time of an atlas in the faithful form.  [none]")
+    ] = None,
     published: Annotated[
         str | None,
         typer.Option(
@@ -120,8 +130,14 @@ def edits(
     if instruct:
         _instruct(given)
         return
+    if text2live:
+        _layers(given)
+        return
     if not sdedit:
-        raise InputError("No method was named.", "Give --sdedit, --instruct, --learn, or --set and --method.")
+        raise InputError(
+            "No method was named.",
+            "Give --sdedit, --instruct, --text2live, --learn, or --set and --method.",
+        )
     settings = bench.Settings() if count is None else bench.Settings(count=count, edits=count)
     scores = follow(bench.measure(output, settings))
     give(scores, as_json=as_json, text=bench.table(scores))
@@ -138,6 +154,24 @@ def _instruct(given: dict[str, Any]) -> None:
         chosen["first"] = TRYING
     scores = follow(measure(given["output"], Settings.of(chosen)))
     give(scores, as_json=given["as_json"], text=table(scores))
+
+
+def _layers(given: dict[str, Any]) -> None:
+    from scumble.bench import text2live, text2live_video
+    from scumble.core.errors import InputError
+
+    if given["minutes"] is not None and not given["video"]:
+        raise InputError("--minutes are those of an atlas.", "Give --video too.")
+    chosen = {name: given[name] for name in ("count", "steps", "minutes") if given[name] is not None}
+    if given["video"]:
+        settings = text2live_video.Settings.of(chosen)
+        scores = follow(text2live_video.measure(given["output"], settings))
+        give(scores, as_json=given["as_json"], text=text2live_video.table(scores))
+        return
+    if given["trying"]:
+        chosen["first"] = text2live.TRYING
+    scores = follow(text2live.measure(given["output"], text2live.Settings.of(chosen)))
+    give(scores, as_json=given["as_json"], text=text2live.table(scores))
 
 
 def _learners(given: dict[str, Any]) -> None:
