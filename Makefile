@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: help demo test check check-scale fix docs toybox clean
+.PHONY: help demo test check check-scale check-engine fix docs toybox clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -26,6 +26,9 @@ check: $(VENV)/.developer  ## style, types, layers, documentation
 check-scale: $(VENV)/.developer  ## what needs the extra "scale": Ray Data, parquet, WebDataset
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[scale]'
 	$(BIN)/python -m pytest tests/scale/check_scale.py
+
+check-engine: $(VENV)/.developer  ## the data engine at size: 400 pairs, killed five times, the same bytes
+	PYTHONPATH=tests $(BIN)/python -m pytest -s tests/scale/check_engine.py
 
 fix: $(VENV)/.developer    ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -19,7 +19,7 @@ from scumble.core.images import read_image, to_model, to_unit
 from scumble.core.runs import RunFolder
 from scumble.data.pairs import Pair, read_pairs
 from scumble.methods.instruct_pix2pix import Learning, learn, loss
-from scumble.methods.instruct_pix2pix.learning import Told, held_out
+from scumble.methods.instruct_pix2pix.learning import Told, _look, held_out
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.training.pairs import PairLatents, View, draw, encoded
@@ -278,6 +278,23 @@ def test_looks_are_written_and_change_nothing(model: Model, tmp_path: Path) -> N
     assert sorted(path.name for path in (run.path / "previews").iterdir()) == ["000002.png", "000003.png"]
     without, _ = finish(learn(model, held_out(pairs, config)[0], TINY))
     assert all(torch.equal(tensor, unet(without)[name]) for name, tensor in unet(looked).items())
+
+
+def test_looks_are_at_the_averaged_weights(model: Model, tmp_path: Path) -> None:
+    """The last look is at the very model that is handed on, which the last weights are not."""
+    pairs = read_pairs(folder(tmp_path / "data", 20))
+    config = TINY.replace(lr=0.1, validate_every=3, validation=2, validation_steps=2)
+    run = RunFolder(tmp_path / "run")
+    handed_on, _ = finish(learn(model, pairs, config, run=run))
+    last, _ = finish(learn(model, pairs, config.replace(ema=0.0), run=RunFolder(tmp_path / "last")))
+    shown = read_image(run.path / "previews" / "000003.png").image
+
+    def sheet(editor: Model) -> bytes:
+        held = held_out(pairs, config)[1]
+        return _look(editor, held, config, 3, RunFolder(tmp_path / "again"), None).tobytes()
+
+    assert shown.tobytes() == sheet(handed_on)
+    assert shown.tobytes() != sheet(last)
 
 
 def test_plain_diffusers_edits_with_what_is_saved(model: Model, pairs: list[Pair], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import import_module
@@ -28,7 +29,7 @@ from scumble.core.errors import InputError, MissingExtraError, NumericError
 from scumble.core.events import Loop, Progress
 from scumble.core.runs import RunFolder
 
-__all__ = ["FitConfig", "Fitted", "Group", "HeldOut", "Loss", "fit", "learning_rate"]
+__all__ = ["Average", "FitConfig", "Fitted", "Group", "HeldOut", "Loss", "fit", "learning_rate"]
 
 Loss = Callable[[int, Sequence[int]], Tensor]
 """Of the step and the numbers of the examples of a micro-batch: (B,), one loss an example. The batch's loss
@@ -111,6 +112,30 @@ class Fitted:
     """What a person should know, in sentences."""
 
 
+@dataclass(slots=True)
+class Average:
+    """The averaged weights of a fit under way, for who wants to see between two steps what they do."""
+
+    pairs: list[tuple[nn.Parameter, Tensor]] = field(default_factory=list[tuple[nn.Parameter, Tensor]])
+    """Each parameter and its average; none where nothing is averaged."""
+
+    @contextmanager
+    def shown(self) -> Generator[None]:
+        """Inside, the parameters hold the averages; afterwards their own values again, bit for bit."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter, average in self.pairs:
+            own = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(own)
+
+
 def learning_rate(step: int, lr: float, config: FitConfig) -> float:
     """The learning rate of step 0, 1, ...: warm-up, then constant or falling to zero."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
@@ -127,14 +152,17 @@ def fit(
     stage: str = "learning",
     run: RunFolder | None = None,
     held_out: HeldOut | None = None,
+    average: Average | None = None,
 ) -> Loop[Fitted]:
     """Lower `loss` by AdamW over the parameters of all groups, from the newest sound checkpoint in `run`.
 
-    When it is done the parameters hold the result. Raises NumericError as soon as a loss is seen not to be
-    finite, the last checkpoint being from before it; InputError where `run` holds the checkpoint of another
-    fit.
+    When it is done the parameters hold the result; `average` shows what they would hold on the way. Raises
+    NumericError as soon as a loss is seen not to be finite, the last checkpoint being from before it;
+    InputError where `run` holds the checkpoint of another fit.
     """
     state = _State.of(groups, config)
+    if average is not None:
+        average.pairs = list(zip(state.parameters.values(), state.averages, strict=False))
     done = Fitted(steps=_restore(run, state, config))
     done.held_out, done.stopped_early = state.held_out, _settled(state.held_out, held_out)
     before = [_first(p).clone() for p in state.parameters.values()]

@@ -32,7 +32,7 @@ from scumble.models.clip import Clip
 from scumble.models.conditioning import Condition
 from scumble.models.model import Model
 from scumble.training.examples import PromptCache, gradient_checkpointing, precision
-from scumble.training.fit import FitConfig, Fitted, Group, fit
+from scumble.training.fit import Average, FitConfig, Fitted, Group, fit
 from scumble.training.pairs import PairLatents, View, draw, encoded, is_main_process
 
 __all__ = ["LEARNING", "Learning", "Told", "held_out", "learn", "loss"]
@@ -165,11 +165,12 @@ def learn(
 
         def look(step: int) -> Loop[None]:
             if held and run is not None and _is_due(step, config):
-                with precision(model):
+                with average.shown(), precision(model):
                     sheet = _look(editor, held, config, step, run, clip)
                 yield Progress(stage="looking", step=step, total=config.steps, preview=sheet)
 
-        done = yield from _followed(fit(groups, of, config, run=run), look)
+        average = Average()
+        done = yield from _followed(fit(groups, of, config, run=run, average=average), look)
     if config.validate_every and not held:
         done.notes.append(f"{len(pairs)} pairs are too few to hold some out and look at their edits.")
     return editor, done
