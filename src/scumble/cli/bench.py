@@ -15,6 +15,23 @@ from scumble.cli.options import Guidance, Json, Model, Output, TrustPickle
 
 __all__ = ["app", "bench", "edits", "full_size", "speed", "toybox"]
 
+Trying = Annotated[
+    bool,
+    typer.Option("--trying", help="With --instruct, --text2live: on scenes for tuning, not the measured."),
+]
+Video = Annotated[bool, typer.Option("--video", help="With --text2live: atlases and edits of clips.")]
+Published = Annotated[
+    str | None,
+    typer.Option("--set", help="dreambench, customconcept101, instructpix2pix, magicbrush.  [the toybox's]"),
+]
+Count = Annotated[int | None, typer.Option(min=1, help="Scenes, subjects or cases.  [the table's own]")]
+PerPrompt = Annotated[
+    int | None, typer.Option(min=1, help="Pictures of each prompt of a set.  [the protocol's]")
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Steps of drawing or editing on a set.  [the method's]")
+]
+
 app = typer.Typer(name="bench", help="The measured tables.", no_args_is_help=True)
 
 
@@ -74,40 +91,22 @@ def edits(
     copy: Annotated[Path | None, typer.Argument(help="Your copy of the set that --set names.")] = None,
     sdedit: Annotated[bool, typer.Option("--sdedit", help="Measure SDEdit.")] = False,
     instruct: Annotated[bool, typer.Option("--instruct", help="Measure InstructPix2Pix.")] = False,
-    trying: Annotated[
-        bool,
-        typer.Option(
-            "--trying", help="With --instruct, --text2live: on scenes for tuning, not the measured."
-        ),
-    ] = False,
+    trying: Trying = False,
     learn: Annotated[bool, typer.Option("--learn", help="Measure the methods that learn.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, help="With --learn: how often.  [3]")] = None,
     text2live: Annotated[bool, typer.Option("--text2live", help="Measure Text2LIVE.")] = False,
-    video: Annotated[
-        bool, typer.Option("--video", help="With --text2live: atlases and edits of clips.")
-    ] = False,
+    video: Video = False,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="With --video: time of an atlas in the faithful form.  [none]")
     ] = None,
-    published: Annotated[
-        str | None,
-        typer.Option(
-            "--set", help="dreambench, customconcept101, instructpix2pix, magicbrush.  [the toybox's]"
-        ),
-    ] = None,
+    published: Published = None,
     method: Annotated[
         str | None, typer.Option(help="dreambooth, textual-inversion, sdedit, ...  [with --learn: all]")
     ] = None,
     model: Model = None,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="Scenes, subjects or cases.  [the table's own]")
-    ] = None,
-    per_prompt: Annotated[
-        int | None, typer.Option(min=1, help="Pictures of each prompt of a set.  [the protocol's]")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of drawing or editing on a set.  [the method's]")
-    ] = None,
+    count: Count = None,
+    per_prompt: PerPrompt = None,
+    steps: Steps = None,
     clip: Annotated[str | None, typer.Option(help="Another CLIP to judge with.  [the protocol's]")] = None,
     dino: Annotated[str | None, typer.Option(help="Another DINO to judge with.  [the protocol's]")] = None,
     trust_pickle: TrustPickle = None,
