@@ -30,7 +30,16 @@ from scumble.training.examples import (
     objective,
 )
 
-__all__ = ["Bucket", "Gallery", "ViewsOf", "check_subjects", "gallery", "sentences", "subject_loss"]
+__all__ = [
+    "Bucket",
+    "Gallery",
+    "Telling",
+    "ViewsOf",
+    "check_subjects",
+    "gallery",
+    "sentences",
+    "subject_loss",
+]
 
 ViewsOf = Callable[[Shot, tuple[int, int], tuple[int, int]], list[View]]
 """The views of a shot at a size (H, W); the last argument says which subject and which of its shots it is."""
