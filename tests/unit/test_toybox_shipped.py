@@ -63,8 +63,10 @@ def test_plain_diffusers_draws_the_same_picture_twice(folder: Path) -> None:
 
 
 def test_unpacked_it_recommends_the_same_guidance(folder: Path, tmp_path: Path) -> None:
-    unpacked = load(unpack_model(tmp_path / "unpacked"))
-    assert default_guidance(unpacked) == default_guidance(load("toybox")) == toybox.GUIDANCE == 6.0
+    unpacked = unpack_model(tmp_path / "unpacked")
+    assert default_guidance(load(unpacked)) == default_guidance(load("toybox")) == toybox.GUIDANCE == 6.0
+    editing = default_guidance(load(unpacked / toybox.EDITING))
+    assert editing == default_guidance(load("toybox-instruct")) == toybox.EDITING_GUIDANCE == 4.0
 
 
 @torch.no_grad()

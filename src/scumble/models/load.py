@@ -103,7 +103,8 @@ def find(
     if str(name) == "toybox-upscaler":
         return read_folder(toybox.upscaling(), name="toybox-upscaler")
     if str(name) == "toybox-instruct":
-        return replace(read_folder(toybox.editing(), name="toybox-instruct"), guidance=toybox.GUIDANCE)
+        editing = read_folder(toybox.editing(), name="toybox-instruct")
+        return replace(editing, guidance=toybox.EDITING_GUIDANCE)
     path = Path(name).expanduser()
     if str(name) and path.is_dir():
         return read_folder(path, trust_pickle=trust_pickle)

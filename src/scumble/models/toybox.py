@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EDITING",
+    "EDITING_GUIDANCE",
     "GUIDANCE",
     "MANIFEST",
     "SCALE",
@@ -53,7 +54,9 @@ shares all else.
 UPSCALING = "upscale"
 """The folder of the upscaler, likewise."""
 GUIDANCE = 6.0
-"""The guidance scale at which both toyboxes draw best."""
+"""The guidance scale at which the toybox draws best."""
+EDITING_GUIDANCE = 4.0
+"""And that of the words at which the editing model edits best."""
 _SHARED = {
     EDITING: {"unet": "unet_instruct", "vae": "vae", "text_encoder": TEXT_ENCODER, "tokenizer": "tokenizer"},
     UPSCALING: {"unet": "upscaler", "vae": "vae"},

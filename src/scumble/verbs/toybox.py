@@ -88,11 +88,12 @@ def render_subjects(out: Path, *, size: int) -> Loop[Path]:
 def unpack_model(out: Path) -> Path:
     """Write the toybox as a plain diffusers folder to `out`; other programs read it as SD 1.x."""
     from scumble.models.folder import GUIDANCE
-    from scumble.models.toybox import GUIDANCE as SCALE
-    from scumble.models.toybox import folder
+    from scumble.models.toybox import EDITING, EDITING_GUIDANCE, folder
+    from scumble.models.toybox import GUIDANCE as DRAWING_GUIDANCE
 
     with atomic_folder(_new_folder(out)) as place:
         shutil.copytree(folder(), place, dirs_exist_ok=True)
         for index in place.rglob("model_index.json"):  # of the model itself and of the one that edits
-            index.write_text(json.dumps({**json.loads(index.read_text()), GUIDANCE: SCALE}, indent=2) + "\n")
+            scale = EDITING_GUIDANCE if index.parent.name == EDITING else DRAWING_GUIDANCE
+            index.write_text(json.dumps({**json.loads(index.read_text()), GUIDANCE: scale}, indent=2) + "\n")
     return out
