@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -71,6 +72,32 @@ def test_a_still_copy_of_a_clip_wobbles_as_the_clip_does_and_noise_more() -> Non
     frames = (clip.pixels * 255).round().to(torch.uint8)
     noise = torch.randint(0, 256, frames.shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert text2live_video._wobble(frames, clip) < 0.1 < text2live_video._wobble(noise, clip)
+
+
+class Known(torch.nn.Module):
+    """An atlas whose opacity is a clip's own."""
+
+    def __init__(self, masks: torch.Tensor) -> None:
+        super().__init__()
+        self.masks, self.scale = masks, torch.nn.Parameter(torch.ones(()))
+        self.layout = SimpleNamespace(layers=2, pixel_centres=self.centres)
+
+    def centres(self, height: int, width: int, device: torch.device) -> torch.Tensor:
+        return torch.arange(height * width, device=device)[:, None]
+
+    def opacity(self, frames: list[int], points: torch.Tensor) -> torch.Tensor:
+        return self.masks[frames].flatten(1)[:, points[0, :, 0]][..., None].float()  # (1, P, 1)
+
+    def uv(self, layer: int, frames: list[int], points: torch.Tensor) -> torch.Tensor:
+        return points.expand(len(frames), -1, 2).float() + layer
+
+
+def test_an_atlas_that_knows_what_is_in_front_overlaps_wholly() -> None:
+    clip = render_clip(BENCHMARK_CLIPS[0], size=32)
+    saved = SimpleNamespace(atlas=Known(clip.masks[:, 0]))
+    assert text2live_video._overlap(saved, clip) == 1.0  # type: ignore[arg-type]
+    saved.atlas.masks = clip.masks[:, 0].roll(8, -1)
+    assert text2live_video._overlap(saved, clip) < 0.5  # type: ignore[arg-type]
 
 
 def test_the_prompt_of_a_clip_names_its_thing_in_another_colour() -> None:

@@ -169,7 +169,7 @@ def _overlap(saved: SavedAtlas, truth: ClipRendering) -> float:
     """Intersection over union of what the atlas and what the truth has in front, over all frames."""
     size = (truth.pixels.shape[2], truth.pixels.shape[3])
     with torch.inference_mode():
-        found = [surveyed(saved.atlas, i, size)[0][:, 1].view(size) > 0.5 for i in range(len(truth.masks))]
+        found = [surveyed(saved.atlas, i, size)[0][:, 0].view(size) > 0.5 for i in range(len(truth.masks))]
     ours, true = torch.stack(found), truth.masks[:, 0]
     return float((ours & true).sum() / (ours | true).sum().clamp(min=1))
 
