@@ -131,13 +131,18 @@ def test_what_is_no_checkout_and_too_few_steps_are_one_sentence(tmp_path: Path) 
 
 
 def test_rates_and_ratios_in_the_table() -> None:
-    def side(rate: float) -> dict[str, float]:
-        return {"rate": rate, "peak_bytes": 2**30}
+    def side(rate: float, cpu_rate: float) -> dict[str, float]:
+        return {"rate": rate, "cpu_rate": cpu_rate, "peak_bytes": 2**30}
 
-    sides = {"ours": side(3.0), "script": side(1.0), "best": side(1.5), "floor": side(4.0)}
+    sides = {
+        "ours": side(3.0, 2.0),
+        "script": side(1.0, 0.8),
+        "best": side(1.5, 0.5),
+        "floor": side(4.0, 4.0),
+    }
     text = learning_speed.table({"methods": {"dreambooth": sides}})
     last = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
-    assert last == ["dreambooth", "3.00", "1.00", "1.50", "2.00", "0.75", "1.00 GiB", "1.00 GiB"]
+    assert last == ["dreambooth", "3.00", "1.00", "1.50", "2.00", "0.75", "2.50", "1.00 GiB", "1.00 GiB"]
 
 
 def test_the_stand_in_does_what_the_scripts_ask(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def stopped(number: int, arguments: list[str], when: Callable[[], bool]) -> tupl
 
 
 def test_an_interrupted_run_keeps_its_pictures_and_says_how_to_go_on(tmp_path: Path) -> None:
-    names = [f"--model={tiny.shared('sd1')}", "--seed=5", "--count=5", "--batch=1", "--steps=50"]
+    names = [f"--model={tiny.shared('sd1')}", "--seed=5", "--count=5", "--batch=1", "--steps=250"]
     place = tmp_path / "cats"
     status, said = stopped(
         signal.SIGINT, ["generate", "a cat", *names, "-o", str(place)], (place / "6.png").exists

@@ -117,7 +117,7 @@ def test_toybox_instruct_is_a_model(expanded: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(toybox, "folder", lambda: expanded)
     model = load("toybox-instruct")
     assert (model.name, model.condition_channels, model.default_size) == ("toybox-instruct", 4, 128)
-    assert default_guidance(model) == default_guidance(load("toybox"))
+    assert default_guidance(model) == toybox.EDITING_GUIDANCE
     monkeypatch.setattr(toybox, "folder", lambda: expanded / "vae")
     with pytest.raises(ModelError, match="no weights for toybox-instruct yet"):
         load("toybox-instruct")
