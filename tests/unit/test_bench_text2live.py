@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -94,10 +95,10 @@ class Known(torch.nn.Module):
 
 def test_an_atlas_that_knows_what_is_in_front_overlaps_wholly() -> None:
     clip = render_clip(BENCHMARK_CLIPS[0], size=32)
-    saved = SimpleNamespace(atlas=Known(clip.masks[:, 0]))
-    assert text2live_video._overlap(saved, clip) == 1.0  # type: ignore[arg-type]
+    saved: Any = SimpleNamespace(atlas=Known(clip.masks[:, 0]))
+    assert text2live_video._overlap(saved, clip) == 1.0
     saved.atlas.masks = clip.masks[:, 0].roll(8, -1)
-    assert text2live_video._overlap(saved, clip) < 0.5  # type: ignore[arg-type]
+    assert text2live_video._overlap(saved, clip) < 0.5
 
 
 def test_the_prompt_of_a_clip_names_its_thing_in_another_colour() -> None:
