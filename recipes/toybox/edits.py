@@ -49,7 +49,7 @@ def sources(scale: Scale) -> tuple[int, ...]:
     return tuple(
         scene.seed
         for scene in scenes
-        if scale.simple_first < 1 or (scene.style == "photo" and len(scene.things) == 1)
+        if not scale.simple_edits or (scene.style == "photo" and len(scene.things) == 1)
     )
 
 

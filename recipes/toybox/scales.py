@@ -103,6 +103,8 @@ class Scale:
     """Whether the denoiser also sees every picture mirrored."""
     simple_first: float = 0.0
     """Share of the denoiser's steps, at the start, that see photos of one thing only."""
+    simple_edits: bool = False
+    """Whether the instruction-tuned denoiser sees photos of one thing only."""
     crop: int = SIZE
     """Side of the squares that the autoencoder is trained on."""
     perceptual: bool = True
@@ -167,7 +169,8 @@ CPU = Scale(
     autocast=True,
     round_trips=False,
     mirrored=False,
-    simple_first=1.0,
+    simple_first=0.6,
+    simple_edits=True,
     crop=64,
     perceptual=False,
     clip=ClipSize(text_layers=3, vision_width=128),

@@ -169,7 +169,7 @@ def test_pairs_are_of_one_scene_and_its_edit(trained: Path) -> None:
 def test_edits_are_of_what_the_denoiser_saw() -> None:
     scale = SCALES["tiny"]
     assert edits.sources(scale) == tuple(range(12))
-    simple = replace(scale, simple_first=1.0, edits=40)
+    simple = replace(scale, simple_edits=True, edits=40)
     scenes = [sample_scene(seed, profile=PROFILES[scale.profile]) for seed in edits.sources(simple)]
     assert 2 <= len(scenes) < 40
     assert all(scene.style == "photo" and len(scene.things) == 1 for scene in scenes)
