@@ -22,6 +22,7 @@ from scumble.methods.instruct_pix2pix import Learning, learn, loss
 from scumble.methods.instruct_pix2pix.learning import Told, _look, held_out
 from scumble.models.load import load
 from scumble.models.model import Model
+from scumble.models.save import save_folder
 from scumble.training.pairs import PairLatents, View, draw, encoded
 from tiny import shared
 
@@ -300,7 +301,7 @@ def test_looks_are_at_the_averaged_weights(model: Model, tmp_path: Path) -> None
 def test_plain_diffusers_edits_with_what_is_saved(model: Model, pairs: list[Pair], tmp_path: Path) -> None:
     learnt, _ = finish(learn(model, pairs, TINY))
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        learnt.save_folder(tmp_path / "editor"), safety_checker=None
+        save_folder(learnt, tmp_path / "editor"), safety_checker=None
     )
     pipeline.set_progress_bar_config(disable=True)
     assert isinstance(pipeline.scheduler, EulerAncestralDiscreteScheduler)

@@ -15,6 +15,7 @@ import tiny
 from scumble.core.errors import InputError, ModelError
 from scumble.models.load import load
 from scumble.models.model import Model
+from scumble.models.save import save_folder
 
 
 def outputs(model: Model, size: int = 64) -> tuple[Tensor, Tensor]:
@@ -78,7 +79,7 @@ def test_compile_is_asked_for_by_backend(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_compiled_model_keeps_its_names(tmp_path: Path) -> None:
     model = load(tiny.shared("ddpm"), compile="eager")
-    assert load(model.save_folder(tmp_path / "saved")).hash == model.hash
+    assert load(save_folder(model, tmp_path / "saved")).hash == model.hash
 
 
 def test_tiling_changes_nothing_below_the_autoencoders_own_size() -> None:
@@ -94,7 +95,7 @@ def test_what_cannot_be_done() -> None:
         load(tiny.shared("sd1"), offload="disk")
     model = load(tiny.shared("sd1"), offload="sequential")
     with pytest.raises(ModelError, match="offloaded layer by layer"):
-        model.save_folder("never")
+        save_folder(model, "never")
 
 
 def test_options_on_a_pixel_model() -> None:

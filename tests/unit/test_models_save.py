@@ -23,6 +23,7 @@ from scumble.models import singlefile
 from scumble.models.configs import PUBLISHED, random_checkpoint, random_model
 from scumble.models.load import load
 from scumble.models.model import Model
+from scumble.models.save import save_folder, save_single_file
 from scumble.models.tensors import read_keys
 
 
@@ -40,7 +41,7 @@ def assert_same(one: Model, other: Model) -> None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_saved_folder_is_the_same_model(family: str, tmp_path: Path) -> None:
     model = load(tiny.shared(family))
-    saved = model.save_folder(tmp_path / "saved")
+    saved = save_folder(model, tmp_path / "saved")
     back = load(saved)
     assert_same(model, back)
     assert back.hash == model.hash
@@ -56,7 +57,7 @@ def test_a_saved_folder_is_the_same_model(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_diffusers_makes_the_same_picture_from_a_saved_folder(family: str, tmp_path: Path) -> None:
-    saved = load(tiny.shared(family)).save_folder(tmp_path / "saved")
+    saved = save_folder(load(tiny.shared(family)), tmp_path / "saved")
     pictures = []
     for folder in (tiny.shared(family), saved):
         pipe = DiffusionPipeline.from_pretrained(folder)
@@ -72,7 +73,7 @@ def test_what_the_model_predicts_and_its_size_are_saved(tmp_path: Path) -> None:
     model = load(tiny.shared("sd2"), prediction="eps")
     model.default_size = 128
     model.checkpoint = replace(model.checkpoint, guidance=2.5)
-    back = load(model.save_folder(tmp_path / "saved"))
+    back = load(save_folder(model, tmp_path / "saved"))
     assert (back.prediction, back.default_size, back.checkpoint.guidance) == ("eps", 128, 2.5)
     pipe = DiffusionPipeline.from_pretrained(tmp_path / "saved")  # which warns of nothing
     assert pipe.scheduler.config["prediction_type"] == "epsilon"
@@ -81,20 +82,20 @@ def test_what_the_model_predicts_and_its_size_are_saved(tmp_path: Path) -> None:
 
 def test_a_single_file_tells_v_prediction_and_zero_snr(tmp_path: Path) -> None:
     model = load(tiny.shared("sdxl"))
-    assert not {"v_pred", "ztsnr"} & read_keys(model.save_single_file(tmp_path / "a.safetensors")).keys()
+    assert not {"v_pred", "ztsnr"} & read_keys(save_single_file(model, tmp_path / "a.safetensors")).keys()
     scheduler = {**model.checkpoint.scheduler, "rescale_betas_zero_snr": True}
     model.prediction, model.checkpoint = "v", replace(model.checkpoint, scheduler=scheduler)
-    keys = read_keys(model.save_single_file(tmp_path / "b.safetensors"))
+    keys = read_keys(save_single_file(model, tmp_path / "b.safetensors"))
     assert (keys["v_pred"], keys["ztsnr"]) == ((0,), (0,))
     told = singlefile._scheduler("sdxl", keys)
     assert (told["prediction_type"], told["rescale_betas_zero_snr"]) == ("v_prediction", True)
     model.prediction = "x0"
     with pytest.raises(ModelError, match="cannot say"):
-        model.save_single_file(tmp_path / "c.safetensors")
+        save_single_file(model, tmp_path / "c.safetensors")
 
 
 def test_names_and_files_are_the_classic_ones(tmp_path: Path) -> None:
-    saved = load(tiny.shared("sdxl")).save_folder(tmp_path / "saved")
+    saved = save_folder(load(tiny.shared("sdxl")), tmp_path / "saved")
     for part in ("text_encoder", "text_encoder_2"):
         names = load_file(saved / part / "model.safetensors")
         assert all(name.startswith(("text_model.", "text_projection.")) for name in names)
@@ -114,13 +115,13 @@ def test_a_trained_model_is_saved_as_trained(tmp_path: Path) -> None:
     before = model.hash
     with torch.no_grad():
         model.denoiser.conv_in.weight.add_(1)
-    back = load(model.save_folder(tmp_path / "saved"))
+    back = load(save_folder(model, tmp_path / "saved"))
     assert_same(model, back)
     assert back.hash != before
 
 
 def test_bfloat16_is_saved_as_bfloat16(tmp_path: Path) -> None:
-    saved = load(tiny.shared("sd1"), dtype="bfloat16").save_folder(tmp_path / "saved")
+    saved = save_folder(load(tiny.shared("sd1"), dtype="bfloat16"), tmp_path / "saved")
     tensors = load_file(saved / "unet" / "diffusion_pytorch_model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
 
@@ -130,7 +131,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").touch()
     with pytest.raises(InputError, match="already exists"):
-        model.save_folder(tmp_path / "there")
+        save_folder(model, tmp_path / "there")
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -141,13 +142,13 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(files, "_flush", full)
     model = random_model("sd1")
     with pytest.raises(DiskFullError):
-        (model.save_single_file if single else model.save_folder)(tmp_path / "out.safetensors")
+        (save_single_file if single else save_folder)(model, tmp_path / "out.safetensors")
     assert not list(tmp_path.iterdir())
 
 
 def test_pixel_models_have_no_single_file_layout(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no single-file layout"):
-        load(tiny.shared("ddpm")).save_single_file(tmp_path / "x.safetensors")
+        save_single_file(load(tiny.shared("ddpm")), tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PUBLISHED if kind != "upscaler"])
@@ -224,7 +225,7 @@ def test_the_safety_checker_is_kept_if_the_folder_has_one(tmp_path: Path) -> Non
         warnings.simplefilter("ignore")
         _, expected = network(prepared, [torch.zeros(1) for _ in pixels])
     assert flags == expected
-    saved = model.save_folder(tmp_path / "saved")
+    saved = save_folder(model, tmp_path / "saved")
     kept = load(saved).safety_checker
     assert kept is not None
     assert kept.flagged(pixels) == flags
@@ -243,8 +244,8 @@ def test_a_pickled_safety_checker_is_read_when_trusted_and_saved_as_a_safe_file(
     assert model.safety_checker is not None
     assert before is not None
     assert model.safety_checker.flagged(pixels) == before.flagged(pixels)
-    kept = load(model.save_folder(tmp_path / "saved")).safety_checker
+    kept = load(save_folder(model, tmp_path / "saved")).safety_checker
     assert kept is not None
     assert kept.flagged(pixels) == before.flagged(pixels)
-    declined = load(folder, safety_checker=False).save_folder(tmp_path / "declined")
+    declined = save_folder(load(folder, safety_checker=False), tmp_path / "declined")
     assert load(declined).safety_checker is None

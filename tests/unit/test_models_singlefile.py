@@ -23,6 +23,7 @@ from scumble.models.configs import PUBLISHED, Published, random_checkpoint, rand
 from scumble.models.layout import from_original, to_original
 from scumble.models.load import load
 from scumble.models.model import Model
+from scumble.models.save import save_single_file
 from scumble.models.singlefile import detect, original_shapes, part_table, prefixes, read_single_file, tables
 
 TABLES: dict[str, Published] = {"sd15": "sd1", "sd21": "sd2", "sdxl": "sdxl"}
@@ -167,7 +168,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[Small]:
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "ip2p"])
 def test_saved_and_loaded_is_the_same_model(kind: Published, small: Small, tmp_path: Path) -> None:
     model = random_model(kind)
-    path = model.save_single_file(tmp_path / "model.safetensors")
+    path = save_single_file(model, tmp_path / "model.safetensors")
     small(kind)
     back = load(path)
     assert back.hash == model.hash
@@ -186,7 +187,7 @@ def test_saved_and_loaded_is_the_same_model(kind: Published, small: Small, tmp_p
 
 
 def test_averaged_weights_are_taken_if_there_unless_declined(small: Small, tmp_path: Path) -> None:
-    path = random_model("ip2p").save_single_file(tmp_path / "plain.safetensors")
+    path = save_single_file(random_model("ip2p"), tmp_path / "plain.safetensors")
     small("ip2p")
     state = load_file(path)
     averaged = {
@@ -216,7 +217,7 @@ def test_sd2_models_that_echo_pure_noise_predict_eps(
 ) -> None:
     silent = random_model("sd2")
     silent.prediction = "eps"  # of which a file says nothing, as the published ones of either kind
-    path = silent.save_single_file(tmp_path / "model.safetensors")
+    path = save_single_file(silent, tmp_path / "model.safetensors")
     small("sd2")
 
     def predict(self: Model, x: Tensor, timestep: Tensor, condition: Condition) -> Tensor:

@@ -221,6 +221,7 @@ def _model(out: Path, name: str) -> tuple[str, Path]:
     """What we load, and the folder that the scripts load."""
     from scumble.models import toybox
     from scumble.models.configs import random_model
+    from scumble.models.save import save_folder
 
     if name == "toybox":
         return name, toybox.folder()
@@ -228,7 +229,7 @@ def _model(out: Path, name: str) -> tuple[str, Path]:
         return name, Path(name).absolute()
     folder = out / "model"
     if not folder.is_dir():
-        random_model("sd1", "full").save_folder(folder)
+        save_folder(random_model("sd1", "full"), folder)
     return str(folder), folder.absolute()
 
 

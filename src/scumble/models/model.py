@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -26,6 +25,7 @@ from scumble.diffusion.schedules import Schedule
 from scumble.models import prompts
 from scumble.models.checkpoint import Checkpoint
 from scumble.models.conditioning import Condition, time_ids
+from scumble.models.hash import fingerprint
 from scumble.models.upscaling import Upscaling
 
 if TYPE_CHECKING:
@@ -97,8 +97,6 @@ class Model:
     @cached_property
     def hash(self) -> str:
         """64 hexadecimal digits that depend on the stored tensors alone; see `scumble.models.hash`."""
-        from scumble.models.hash import fingerprint
-
         return fingerprint(self.checkpoint)
 
     def parts(self) -> dict[str, Any]:
@@ -106,18 +104,6 @@ class Model:
         encoders = dict(zip(("text_encoder", "text_encoder_2"), self.text_encoders, strict=False))
         autoencoder = {} if self.autoencoder is None else {"vae": self.autoencoder}
         return {"unet": self.denoiser, **autoencoder, **encoders}
-
-    def save_folder(self, path: Path | str) -> Path:
-        """Write a diffusers folder, whole or not at all; see `scumble.models.save`."""
-        from scumble.models.save import save_folder
-
-        return save_folder(self, path)
-
-    def save_single_file(self, path: Path | str) -> Path:
-        """Write one `.safetensors` in the original layout, whole or not at all; see `scumble.models.save`."""
-        from scumble.models.save import save_single_file
-
-        return save_single_file(self, path)
 
     # Pictures and latents
 

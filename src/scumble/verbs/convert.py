@@ -17,6 +17,7 @@ from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import ConfigError, InputError, WeightsError
 from scumble.core.files import atomic_folder, sha256
 from scumble.models.model import Model
+from scumble.models.save import save_folder
 from scumble.verbs.load import ModelConfig
 
 __all__ = ["FORMATS", "TARGETS", "Converted", "convert", "convert_to", "format_of", "read_any"]
@@ -185,7 +186,7 @@ def _write_model(model: Model, weights: Weights, out: Path, *, any_base: bool) -
     words: dict[str, Mapping[str, Any]] = diffusers.written_words(weights)
     with atomic_folder(out) as folder:
         with attach(model, replace(weights, words={}), any_base=any_base):
-            model.save_folder(folder)
+            save_folder(model, folder)
         for name, content in words.items():
             write_content(folder / name, content)
     kept: Sequence[Path] = sorted(out.rglob("*.safetensors"))

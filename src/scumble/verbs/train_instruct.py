@@ -20,6 +20,7 @@ from scumble.data.pairs import Pair, read_pairs
 from scumble.methods import instruct_pix2pix
 from scumble.methods.instruct_pix2pix import Learning
 from scumble.models.model import Model
+from scumble.models.save import save_folder
 from scumble.sampling import estimate
 from scumble.training.pairs import is_main_process
 from scumble.verbs.edit_instruct import clip_for
@@ -97,7 +98,7 @@ def train_to(
     judge = clip_for(clip, on.model, model) if judged else None
     editor, fitted = yield from instruct_pix2pix.learn(model, pairs, config, run=run, clip=judge)
     if is_main_process():
-        editor.save_folder(out)
+        save_folder(editor, out)
         atomic_write(run.path / "README.txt", f"The training of {out.name}: safe to remove.\n".encode())
     looks = [step for step in run.steps() if "clip_direction" in step]
     scores = {name: looks[-1][name] for name in ("clip_direction", "clip_image")} if looks else {}
