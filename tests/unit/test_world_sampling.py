@@ -11,6 +11,7 @@ import pytest
 from scumble.world import sampling, scene, splits
 from scumble.world.sampling import PROFILES, Profile, dice, pick_weighted, sample_look, sample_scene
 from scumble.world.scene import Scene, Thing
+from scumble.world.wishes import OF_SCENE, OF_THING, fixed
 
 COUNT = 10_000
 
@@ -202,3 +203,21 @@ def test_purposes_are_apart() -> None:
     draws = {dice(seed, purpose).random() for seed in range(100) for purpose in ("a", "b", 1)}
     assert len(draws) == 300
     assert sample_look(dice(0, "a"), "red") != sample_look(dice(0, "b"), "red")
+
+
+@pytest.mark.parametrize("name", [*OF_THING, *OF_SCENE])
+def test_a_fixed_attribute_has_its_value_and_the_others_stay(name: str) -> None:
+    for value in (OF_THING | OF_SCENE)[name]:
+        wanted = None if value == "none" else value
+        for drawn in _full()[:50]:
+            made = fixed(drawn, {name: value})
+            thing = made.things[0]
+            has = getattr(thing if name in OF_THING else made, name)
+            unable = name == "accessory" and thing.kind not in scene.WEARERS
+            lines = name == "effect" and made.style in scene.COLOURLESS_STYLES
+            assert has == (None if unable or lines else wanted) or (
+                name == "time" and made.place == "green screen"
+            )
+            assert thing.look == drawn.things[0].look
+            assert made.things[1:] == drawn.things[1:]
+            assert fixed(made, {name: value}) == made

@@ -27,12 +27,22 @@ def render(
     profile: Annotated[
         str, typer.Option(help="photo (one thing, photo style), core (mostly that) or full.")
     ] = "full",
+    wishes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Fix what scenes have, such as kind=snowman; of several values (colour=red,blue) each next"
+            " picture takes the next. May be repeated.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Render pictures of the toy world to a folder, with captions in metadata.jsonl."""
     from scumble.verbs.toybox import render_world
 
-    folder = follow(render_world(output, count=count, seed=seed, size=size, profile=profile))
+    drawing = render_world(output, count=count, seed=seed, size=size, profile=profile, wishes=wishes or ())
+    folder = follow(drawing)
     give({"folder": str(folder), "count": count}, as_json=as_json, text=f"{count} pictures in {folder}")
 
 

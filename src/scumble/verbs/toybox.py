@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,23 +35,38 @@ def _new_folder(out: Path) -> Path:
 
 
 def render_world(
-    out: Path, *, count: int, seed: int, size: int, profile: str = "full", split: Split = "train"
+    out: Path,
+    *,
+    count: int,
+    seed: int,
+    size: int,
+    profile: str = "full",
+    split: Split = "train",
+    wishes: Sequence[str] = (),
 ) -> Loop[Path]:
     """Render `count` scenes with seeds `seed`, `seed + 1`, ... to the folder `out`.
 
-    Writes `NNNNNN.png` and `metadata.jsonl` with, for each picture, its file name, canonical caption, labels
-    and the scene itself. Raises InputError if `out` is not empty or `profile` is not known.
+    Each of `wishes`, `NAME=VALUE` or `NAME=VALUE,VALUE,...`, fixes an attribute; of several values each next
+    picture takes the next. Writes `NNNNNN.png` and `metadata.jsonl` with, for each picture, its file name,
+    canonical caption, labels and the scene itself. Raises InputError if `out` is not empty, or `profile` or a
+    wish is not known.
     """
     from scumble.world.render import render
     from scumble.world.sampling import PROFILES, sample_scene
+    from scumble.world.wishes import fixed
     from scumble.world.words import caption, describe
 
     if profile not in PROFILES:
         raise InputError(f"There is no profile {profile!r}.", f"Profiles: {', '.join(PROFILES)}.")
+    turns = _turns(wishes)
     with atomic_folder(_new_folder(out)) as folder, (folder / "metadata.jsonl").open("w") as metadata:
         for start in range(0, count, BATCH):
             seeds = range(seed + start, seed + min(start + BATCH, count))
             scenes = [sample_scene(s, profile=PROFILES[profile], split=split) for s in seeds]
+            scenes = [
+                fixed(scene, {name: values[(s - seed) % len(values)] for name, values in turns.items()})
+                for s, scene in zip(seeds, scenes, strict=True)
+            ]
             pictures = _images(render(scenes, size=size).pixels)
             for s, scene, picture in zip(seeds, scenes, pictures, strict=True):
                 name = f"{s:06d}.png"
@@ -64,6 +80,23 @@ def render_world(
                 metadata.write(json.dumps(row) + "\n")
             yield Progress(stage="rendering", step=min(start + BATCH, count), total=count)
     return out
+
+
+def _turns(wishes: Sequence[str]) -> dict[str, list[str]]:
+    """Attribute -> the values that take turns."""
+    from scumble.world.wishes import OF_SCENE, OF_THING
+
+    known, turns = {**OF_THING, **OF_SCENE}, dict[str, list[str]]()
+    for wish in wishes:
+        name, _, given = wish.partition("=")
+        values = [value.strip() for value in given.split(",")]
+        if name not in known:
+            raise InputError(f"Scenes have no {name!r}.", f"Choose one of {', '.join(known)}.")
+        for value in values:
+            if value not in known[name]:
+                raise InputError(f"There is no {name} {value!r}.", f"Choose one of {', '.join(known[name])}.")
+        turns[name] = values
+    return turns
 
 
 def render_subjects(out: Path, *, size: int) -> Loop[Path]:
