@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 from secrets import randbelow
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from fastapi import APIRouter, Request
@@ -27,11 +27,9 @@ from scumble.studio.history import redo_loop
 from scumble.studio.jobs import ENDED, Job
 from scumble.studio.problems import Refused, as_refused, not_found
 from scumble.studio.security import cookie_header, session_of
+from scumble.studio.state import Studio
 from scumble.studio.verbs import VERBS, Verb, form, missing, prepare, size_of
 from scumble.studio.work import Done, Task
-
-if TYPE_CHECKING:
-    from scumble.studio.app import Studio
 
 __all__ = [
     "about",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -28,25 +27,15 @@ from scumble.studio.problems import Refused, answer, as_refused, not_found
 from scumble.studio.security import Guard
 from scumble.studio.sessions import Sessions
 from scumble.studio.settings import Settings
+from scumble.studio.state import Studio
 from scumble.studio.work import Done
 
-__all__ = ["PAGES", "Studio", "create_app"]
+__all__ = ["PAGES", "create_app"]
 
 PAGES = ("learn", "generate", "edit", "paint", "compare", "history", "login")
 STATIC = Path(__file__).resolve().parent / "static"
 for kind, suffix in (("text/javascript", ".js"), ("text/javascript", ".mjs"), ("text/css", ".css")):
     mimetypes.add_type(kind, suffix)  # some systems say otherwise, and browsers then refuse them
-
-
-@dataclass(frozen=True, slots=True)
-class Studio:
-    """Everything that the routes work with."""
-
-    settings: Settings
-    database: Database
-    files: Files
-    sessions: Sessions
-    jobs: Jobs
 
 
 def create_app(settings: Settings) -> FastAPI:

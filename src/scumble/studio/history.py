@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
@@ -17,11 +17,9 @@ from scumble.studio.files import ID, IMAGE, WEIGHTS, Stored
 from scumble.studio.jobs import Job
 from scumble.studio.problems import Refused
 from scumble.studio.security import session_of
+from scumble.studio.state import Studio
 from scumble.studio.work import Done, redo
 from scumble.verbs.find import MODELS
-
-if TYPE_CHECKING:
-    from scumble.studio.app import Studio
 
 __all__ = ["again", "listed", "one", "redo_loop", "router"]
 
