@@ -20,14 +20,15 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from scumble.bench.common import as_saved, claim, judged, kept, machine, rounded, write_json
+from scumble.bench.common import claim, kept, machine, rounded, write_json
+from scumble.bench.instruct_case import Case, known
 from scumble.bench.instruct_table import table
-from scumble.bench.instruct_truth import Truth, chains, edits, rendered, whole
+from scumble.bench.instruct_truth import Truth, chains, edits, whole
 from scumble.bench.plot import plot
 from scumble.core.config import Config
 from scumble.core.events import Loop, finish
 from scumble.core.files import atomic_write
-from scumble.core.images import from_model, from_unit, save_image, to_model
+from scumble.core.images import from_unit, save_image, to_model
 from scumble.data.paintings import painting
 from scumble.methods import instruct_pix2pix, sdedit
 from scumble.methods.instruct_pix2pix import Request
@@ -36,7 +37,7 @@ from scumble.metrics.features import Features
 from scumble.metrics.pixels import mse_where
 from scumble.metrics.psnr import psnr
 from scumble.metrics.similarity import paired_similarity
-from scumble.metrics.toy_edits import Outcome, Reading, outcome, readings
+from scumble.metrics.toy_edits import Outcome, Reading
 from scumble.models import toybox
 from scumble.models.clip import Clip, load_clip
 from scumble.models.judge import Judge
@@ -54,7 +55,6 @@ IMAGE_SCALES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
 T0S = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Of SDEdit, which is told the caption after the edit."""
 PAINT_STEPS = 12
-REDRAWS = 3
 TRYING = 900_000
 """The first seed of scenes to tune on, in place of those that are measured."""
 CHAIN_SEEDS, CHAIN = 400_000, 4
@@ -105,34 +105,6 @@ class _Bench:
         """By which pictures are compared, with their names."""
         return Features("clip", self.clip.image_features), Features("judge", self.judge.features)
 
-    @torch.inference_mode()
-    def decoded(self, pixels: Tensor) -> Tensor:
-        """Pictures (N, 3, H, W) in [0, 1] through the autoencoder and back, in 8 bits."""
-        parts = [
-            from_model(self.model.decode(self.model.scale(self.model.encode(to_model(part)).mode())))
-            for part in pixels.split(8)
-        ]
-        return as_saved(torch.cat(parts).cpu())
-
-
-@dataclass(frozen=True)
-class _Case:
-    """What is known of a set of edits before any of them is made."""
-
-    truth: Truth
-    trip: Tensor
-    """(N, 3, H, W) the pictures before, through the autoencoder and back."""
-    ideal: Tensor
-    """(N, 3, H, W) the true pictures after, likewise."""
-    told: list[Reading]
-
-    def first(self, count: int) -> _Case:
-        """The same for the first edits only."""
-        truth = self.truth
-        tensors = ("before", "after", "redraw", "changing", "same", "redraw_error")
-        part = Truth(truth.edits[:count], **{name: getattr(truth, name)[:count] for name in tensors})
-        return _Case(part, self.trip[:count], self.ideal[:count], self.told[:count])
-
 
 def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
     """Measure an editor into the folder `out`: pictures, `scores.json`, `table.md`, `sheet.png`, `curve.png`.
@@ -146,7 +118,7 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
     claim(out, {"settings": settings.model_dump(mode="json"), "weights": [model.hash, painter.hash]})
     bench = _Bench(settings, model, toybox.judge(), load_clip(toybox.clip()), out)
     todo = edits(settings.count, settings.first, settings.profile)
-    case = yield from _case(bench, "truth", todo)
+    case = yield from known(out / "truth", todo, model, bench.judge)
     edited = yield from _edited(bench, "edited", case.truth.before, [e.text for e in todo], bench.config)
     references = _references(case)
     scores: dict[str, Any] = {
@@ -167,20 +139,7 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
 # Pictures
 
 
-def _case(bench: _Bench, name: str, todo: Sequence[Any]) -> Loop[_Case]:
-    size = bench.model.default_size
-    truth = yield from rendered(bench.out / name, todo, size=size, redraws=REDRAWS)
-    trip, ideal = bench.decoded(truth.before), bench.decoded(truth.after)
-    before, after = ([judged(bench.judge, x) for x in pair] for pair in _copies(truth, trip, ideal))
-    return _Case(truth, trip, ideal, readings(truth.edits, before, after))
-
-
-def _copies(truth: Truth, trip: Tensor, ideal: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The pictures before and after that the judge has to agree on."""
-    return (truth.before, trip), (truth.after, ideal)
-
-
-def _references(case: _Case) -> dict[str, Tensor]:
+def _references(case: Case) -> dict[str, Tensor]:
     """What every measure is tried on before an editor is: the best that can be, and what has to fail."""
     truth = case.truth
     return {
@@ -206,7 +165,7 @@ def _edited(
     return (yield from kept(bench.out / name, len(texts), draw, f"editing, {name}"))
 
 
-def _painted(bench: _Bench, painter: Model, case: _Case, t0: float) -> Loop[Tensor]:
+def _painted(bench: _Bench, painter: Model, case: Case, t0: float) -> Loop[Tensor]:
     """The same by SDEdit, from the caption of the picture after."""
     truth, config = case.truth, sdedit.Config(t0=t0, steps=PAINT_STEPS)
     jobs = [
@@ -224,20 +183,11 @@ def _painted(bench: _Bench, painter: Model, case: _Case, t0: float) -> Loop[Tens
 # Figures
 
 
-def _outcome(bench: _Bench, case: _Case, pictures: Tensor) -> Outcome:
-    truth = case.truth
-    kept_error = mse_where(pictures, truth.after, truth.same), truth.redraw_error
-    changed = mse_where(pictures, truth.after, truth.changing)
-    untouched = mse_where(truth.before, truth.after, truth.changing)
-    verdict = judged(bench.judge, pictures)
-    return outcome(truth.edits, case.told, verdict, kept_error=kept_error, changed_error=(changed, untouched))
-
-
-def _row(bench: _Bench, case: _Case, pictures: Tensor) -> dict[str, Any]:
+def _row(bench: _Bench, case: Case, pictures: Tensor) -> dict[str, Any]:
     """All figures of one set of pictures."""
     everything = torch.ones(len(pictures), dtype=torch.bool)
     return {
-        **_shares(_outcome(bench, case, pictures), case.told, everything),
+        **_shares(case.outcome(bench.judge, pictures), case.told, everything),
         **_distances(bench, case, pictures),
     }
 
@@ -265,7 +215,7 @@ def _share(values: Tensor, among: Tensor) -> float | None:
 
 
 @torch.inference_mode()
-def _distances(bench: _Bench, case: _Case, pictures: Tensor) -> dict[str, Any]:
+def _distances(bench: _Bench, case: Case, pictures: Tensor) -> dict[str, Any]:
     """To the true picture after: PSNR, and one less the cosine of features. Outside the mask of a local edit:
     error in dB, and how far that is below the autoencoder's own round trip. In CLIP: the paper's two axes.
     """
@@ -294,8 +244,8 @@ def _unit(features: Tensor) -> Tensor:
     return torch.nn.functional.normalize(features.float(), dim=-1)
 
 
-def _by_kind(bench: _Bench, case: _Case, pictures: Mapping[str, Tensor]) -> dict[str, Any]:
-    found = {name: _outcome(bench, case, x) for name, x in pictures.items()}
+def _by_kind(bench: _Bench, case: Case, pictures: Mapping[str, Tensor]) -> dict[str, Any]:
+    found = {name: case.outcome(bench.judge, x) for name, x in pictures.items()}
     kinds = [edit.kind for edit in case.truth.edits]
     table: dict[str, Any] = {}
     for kind in (kind for kind in EDIT_KINDS if kind in kinds):
@@ -304,7 +254,7 @@ def _by_kind(bench: _Bench, case: _Case, pictures: Mapping[str, Tensor]) -> dict
     return table
 
 
-def _curve(bench: _Bench, painter: Model, case: _Case) -> Loop[dict[str, Any]]:
+def _curve(bench: _Bench, painter: Model, case: Case) -> Loop[dict[str, Any]]:
     """CLIP direction against image similarity, over the image scale and, for SDEdit, over t0."""
     found: dict[str, Any] = {"image scale": {}, "t0": {}}
     truth = case.truth
@@ -330,7 +280,8 @@ def _chains(bench: _Bench) -> Loop[dict[str, Any]]:
     """Four instructions, each to what came of the last, scored in the end as one edit."""
     settings = bench.settings
     rows = chains(settings.chains, settings.first + CHAIN_SEEDS, settings.profile, CHAIN)
-    case = yield from _case(bench, "truth of chains", [whole(chain) for chain in rows])
+    edits_of_all = [whole(chain) for chain in rows]
+    case = yield from known(bench.out / "truth of chains", edits_of_all, bench.model, bench.judge)
     pictures = case.truth.before
     for number in range(CHAIN):
         texts = [chain[number].text for chain in rows]

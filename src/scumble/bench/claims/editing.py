@@ -16,6 +16,7 @@ from torch import Tensor
 from scumble.bench.claims.lab import Lab
 from scumble.bench.claims.learners import Experiment, Found
 from scumble.bench.common import judged, kept
+from scumble.bench.instruct_case import known
 from scumble.core.events import Loop, finish
 from scumble.core.images import from_unit, to_model, to_unit
 from scumble.data.paintings import Painting, painting
@@ -28,7 +29,7 @@ from scumble.metrics.l2 import l2
 from scumble.models.model import Model
 from scumble.verbs.generate import GenerateConfig, draw
 from scumble.verbs.load import ModelConfig
-from scumble.world.instructions import Edit, changed_labels, instruct
+from scumble.world.instructions import Edit, instruct
 from scumble.world.render import render
 from scumble.world.sampling import PROFILES, dice, pick, sample_scene
 from scumble.world.scene import COLOURS, Scene
@@ -92,20 +93,13 @@ def _moved(lab: Lab, after: Tensor) -> tuple[float, float]:
 
 def _follows(lab: Lab) -> Loop[Found]:
     """Done and preserved on the same picture, so that an untouched or a spoilt one scores nothing."""
-    after = yield from _followed(lab, _editor(lab), "usual")
-    edits = _edits(lab)
-    before = lab.rendered([edit.before for edit in edits])
-    told = [edit.after for edit in edits]
-    answers, earlier = (judged(lab.judge, pixels).scores(told) for pixels in (after, before))
-    done: list[bool] = []
-    stayed: list[bool] = []
-    for i, edit in enumerate(edits):
-        asked = set(changed_labels(edit)) & set(answers)
-        others = [name for name in answers if earlier[name][i] and name not in asked]
-        done.append(all(answers[name][i] is not False for name in asked))
-        stayed.append(all(answers[name][i] is not False for name in others))
-    both = fmean(one and other for one, other in zip(done, stayed, strict=True))
-    return {"figure": both, "done": fmean(done), "preserved": fmean(stayed)}
+    model = _editor(lab)
+    after = yield from _followed(lab, model, "usual")
+    case = yield from known(lab.out / "truth of edits", _edits(lab), model, lab.judge)
+    found = case.outcome(lab.judge, after)
+    readable = torch.tensor([reading.is_readable for reading in case.told])
+    shares = {"figure": found.right, "done": found.done, "preserved": found.preserved}
+    return {name: float(values[readable].float().mean()) for name, values in shares.items()}
 
 
 def _beats_sdedit(lab: Lab) -> Loop[Found]:
