@@ -63,6 +63,34 @@ def test_an_interrupted_run_keeps_its_pictures_and_says_how_to_go_on(tmp_path: P
             picture.load()
 
 
+@pytest.mark.parametrize(
+    ("count", "seen", "said"),
+    [
+        (1, 0, "0 of 1 pictures are written; --seed 5 -o cat.png draws it."),
+        (3, 1, "1 of 3 pictures are written; --seed 6 --count 2 draws the others."),
+        (3, 2, "2 of 3 pictures are written; --seed 7 -o cat-7.png draws the other."),
+    ],
+)
+def test_an_interrupted_run_leaves_nothing_but_pictures(
+    count: int, seen: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, begun = generate.draw_batch, []
+
+    def stopping(*given: Any) -> Any:
+        begun.append(given)
+        if len(begun) > seen:
+            raise KeyboardInterrupt
+        return (yield from draw(*given))
+
+    monkeypatch.setattr(generate, "draw_batch", stopping)
+    monkeypatch.chdir(tmp_path)
+    names = [f"--model={tiny.shared('sd1')}", "--seed=5", f"--count={count}", "--batch=1", "--steps=1"]
+    stopped = scumble("generate", "a cat", *names, "-o", "cat.png")
+    assert stopped.status == 130
+    assert said in stopped.err.splitlines()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"cat-{5 + i}.png" for i in range(seen)]
+
+
 def test_told_to_end_it_leaves_nothing_half_written(tmp_path: Path) -> None:
     asked = ["toybox", "render", "--count", "5000", "-o", str(tmp_path / "world")]
     status, said = stopped(signal.SIGTERM, asked, lambda: any(tmp_path.iterdir()))

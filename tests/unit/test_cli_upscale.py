@@ -12,9 +12,12 @@ from PIL import Image
 import tiny
 from cli import Outcome, scumble
 from scumble.adapters.weights import Weights
+from scumble.core import images
 from scumble.history.embed import read_recipe
 from scumble.models import toybox
 from scumble.models.load import load
+from scumble.verbs import generate as generating
+from scumble.verbs import upscale as upscaling
 from scumble.verbs.enlarging import enlarger
 from scumble.verbs.generate import generate
 from scumble.verbs.load import ModelConfig
@@ -135,6 +138,25 @@ def test_generate_makes_its_pictures_larger(tmp_path: Path) -> None:
     needs = scumble(*draw, *larger, "-o", str(tmp_path / "n.png"), "--dry-run", "--json").json
     alone = scumble(*draw, "-o", str(tmp_path / "n.png"), "--dry-run", "--json").json
     assert needs["memory_bytes"] > alone["memory_bytes"]
+
+
+def test_a_result_too_long_for_its_file_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(images._LONGEST, "WEBP", 100)
+    monkeypatch.setattr(generating, "draw_batch", None)  # no work is done
+    monkeypatch.setattr(upscaling, "enlarge", None)
+    out = str(tmp_path / "large.webp")
+    larger = ("--model", str(tiny.shared("sd1")), "--upscaler", str(shared_latent_upscaler()), *FEW)
+    for more in ((), ("--dry-run",)):
+        refused = scumble("generate", "a cat", *larger, "-o", out, *more)
+        assert refused.status == 2
+        assert (
+            refused.sentence == "A WEBP file holds 100 pixels a side, and this is 128 x 128. Save it as PNG."
+        )
+    refused = upscale(picture(tmp_path / "small.png", size=(40, 12)), "-o", out)
+    assert (refused.status, "this is 160 x 48" in refused.sentence) == (2, True)
+    assert not (tmp_path / "large.webp").exists()
 
 
 def test_another_upscaler_under_the_same_name_is_noticed(tmp_path: Path) -> None:

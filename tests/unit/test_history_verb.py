@@ -77,6 +77,13 @@ def test_list_show_thumbnails_and_prune(chain: Path) -> None:
     assert "Nothing was said to forget" in scumble("history", "prune").sentence
 
 
+def test_a_sheet_of_thumbnails_has_an_end(tmp_path: Path) -> None:
+    asked = ("history", "thumbnails", "--count", "2201", "-o", str(tmp_path / "sheet.png"))
+    refused = scumble(*asked)
+    assert refused.status == 2
+    assert refused.sentence == "2,201 thumbnails do not go onto one sheet. Ask for 2,200 at most."
+
+
 def test_a_strangers_recipe_is_shown_and_steers_no_terminal(chain: Path) -> None:
     recipe = read_recipe(chain / "painted.png")
     hostile = recipe.model_copy(update={"settings": {"prompt": "\x1b[2J\x07red", "\x1b]0;x": 1}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,23 @@ def test_a_picture_of_a_batch_is_drawn_in_the_same_company(tmp_path: Path) -> No
         (8, 2)
     ] * 2
     assert read_recipe(tmp_path / "s.png").settings["count"] == 5
+
+
+def test_a_grid_is_made_again_a_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("generate", "a cat", *TINY, "--count", 5, "--batch", 2, "-o", tmp_path / "s.png")
+    verb, asked = VERBS["generate"], list[range]()
+
+    def again(config: Any, *rest: Any) -> Any:
+        asked.append(config.seeds)
+        return (yield from verb.again(config, *rest))
+
+    monkeypatch.setitem(VERBS, "generate", replace(verb, again=again))
+    events = list(redo_to(tmp_path / "s.png", tmp_path / "new.png"))
+    assert same(tmp_path / "s.png", tmp_path / "new.png")
+    assert asked == [range(5, 7), range(7, 9), range(9, 10)]
+    drawn = [(event.step, event.total) for event in events if event.stage == "drawing"]
+    assert drawn == [(2, 10), (4, 10), (6, 10), (8, 10), (9, 10), (10, 10)]
+    assert read_recipe(tmp_path / "new.png") == read_recipe(tmp_path / "s.png")
 
 
 def test_weights_are_found_and_attached(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "Picture",
+    "check_size",
     "crop_back",
     "fitted",
     "from_model",
@@ -123,22 +124,35 @@ def save_image(image: Image.Image, path: Path | str, **options: Any) -> None:
     JPEG and for a picture that is too long for the format; DiskFullError.
     """
     path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
-        raise ImageError(f"{path} has no suffix of a picture.", f"Use one of {', '.join(_FORMATS)}.")
-    kind, defaults = _FORMATS[path.suffix.lower()]
+    kind, defaults = _format(path)
     if kind == "JPEG" and image.mode != "RGB":
         raise ImageError(f"A JPEG file cannot hold a picture of mode {image.mode}.", "Save it as PNG.")
-    if max(image.size) > (longest := _LONGEST.get(kind, max(image.size))):
-        raise ImageError(
-            f"A {kind} file holds {longest:,} pixels a side, and this is {image.width} x {image.height}.",
-            "Save it as PNG.",
-        )
+    check_size(path, image.size)
     bare = image.copy()
     bare.info.clear()
     # Encoded in memory: Pillow's own writing to a file loses the reason when the disk is full.
     encoded = BytesIO()
     bare.save(encoded, kind, **(defaults | options))
     atomic_write(path, encoded.getvalue())
+
+
+def check_size(path: Path | str, size: tuple[int, int]) -> None:
+    """Raises ImageError if a file of the kind that `path` names holds no picture of `size` (W, H), in pixels:
+    for whoever knows the size before the work.
+    """
+    kind, _ = _format(Path(path))
+    if max(size) > (longest := _LONGEST.get(kind, max(size))):
+        raise ImageError(
+            f"A {kind} file holds {longest:,} pixels a side, and this is {size[0]} x {size[1]}.",
+            "Save it as PNG.",
+        )
+
+
+def _format(path: Path) -> tuple[str, dict[str, Any]]:
+    """Pillow's name of the format and how it is written."""
+    if path.suffix.lower() not in _FORMATS:
+        raise ImageError(f"{path} has no suffix of a picture.", f"Use one of {', '.join(_FORMATS)}.")
+    return _FORMATS[path.suffix.lower()]
 
 
 # Ranges

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Cost", "flops_per_second", "parameter_bytes", "trace"]
+from scumble.core.config import Config
+from scumble.models.model import Model
+
+__all__ = ["Cost", "Estimate", "model_bytes", "needs", "parameter_bytes", "seconds", "trace"]
 
 EFFICIENCY = 0.5
 """Share of the matrix-product speed that a whole network reaches; convolutions lose the rest."""
@@ -32,6 +35,17 @@ class Cost:
     flops: int
     peak_bytes: int
     """Most bytes of activations alive at once."""
+
+
+class Estimate(Config):
+    """What a run will need."""
+
+    seconds: float
+    """Time of the work itself, without loading."""
+    memory_bytes: int
+    """Parameters and the most activations alive at once."""
+    settings: dict[str, Any]
+    """The settings, defaults filled in."""
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -78,7 +92,28 @@ def parameter_bytes(*modules: nn.Module | None) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
+def model_bytes(*models: Model) -> int:
+    """Bytes that the networks of `models` take."""
+    return sum(parameter_bytes(m.denoiser, m.autoencoder, *m.text_encoders) for m in models)
+
+
+def needs(models: Sequence[Model], costs: Sequence[Cost], settings: dict[str, Any]) -> Estimate:
+    """What `costs`, one after the other, come to while all of `models` stay loaded, on the device of the
+    first.
+    """
+    return Estimate(
+        seconds=seconds(sum(cost.flops for cost in costs), models[0].device, models[0].dtype),
+        memory_bytes=model_bytes(*models) + max(cost.peak_bytes for cost in costs),
+        settings=settings,
+    )
+
+
+def seconds(flops: float, device: torch.device, dtype: torch.dtype) -> float:
+    """How long networks take for so many floating-point operations on `device`."""
+    return flops / (_flops_per_second(device, dtype) * EFFICIENCY)
+
+
+def _flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a matrix product on `device`, measured in some 50 ms."""
     n = 512 if device.type == "cpu" else 4096
     a = torch.ones(n, n, device=device, dtype=dtype)

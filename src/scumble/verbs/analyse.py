@@ -18,9 +18,8 @@ from scumble.core.images import save_image
 from scumble.data.subjects import read_subject
 from scumble.methods import custom_diffusion
 from scumble.training.fit import FitConfig
-from scumble.verbs.generate import RANDOM_MODEL
 from scumble.verbs.learn import for_learning
-from scumble.verbs.load import ModelConfig
+from scumble.verbs.load import RANDOM_MODEL, ModelConfig
 
 __all__ = ["Analysed", "analyse_to", "plot", "table"]
 

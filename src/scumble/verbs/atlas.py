@@ -25,7 +25,7 @@ from scumble.models.atlas import Atlas
 from scumble.models.atlas_file import SavedAtlas, finished, layer_names, save_atlas
 from scumble.models.atlas_fit import PRESETS, AtlasConfig, Fit, Footage
 from scumble.verbs.edit_text2live import image_of
-from scumble.verbs.vision import best_device
+from scumble.verbs.load import best_device
 
 __all__ = ["AtlasVideoConfig", "AtlasWork", "atlas", "atlas_to", "faithfulness", "make_atlas", "read_footage"]
 

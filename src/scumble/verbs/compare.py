@@ -28,7 +28,7 @@ from scumble.verbs.compare_page import page
 from scumble.verbs.compare_runs import ESTIMATES, RUNS, Run
 from scumble.verbs.compare_scores import AXES, Scorer
 from scumble.verbs.compare_task import METHODS, CompareConfig, Task, why_not
-from scumble.verbs.generate import RANDOM_MODEL
+from scumble.verbs.load import RANDOM_MODEL, best_device
 from scumble.verbs.outputs import save_pictures
 
 __all__ = ["Comparison", "compare", "compare_to", "estimate_compare", "table"]
@@ -171,8 +171,6 @@ def _worked(run: Run, with_recipe: bool) -> Loop[dict[str, Any]]:
 
 
 def _device(run: Run) -> str:
-    from scumble.verbs.vision import best_device
-
     return best_device() if run.task.config.device == "auto" else run.task.config.device
 
 

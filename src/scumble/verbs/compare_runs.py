@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from scumble.core.events import Loop
+from scumble.sampling.estimate import Estimate
 from scumble.training.fit import FitConfig
 from scumble.verbs import edit_instruct, edit_sdedit, edit_text2live
 from scumble.verbs.compare_task import LEARNERS, Task
-from scumble.verbs.generate import Estimate, GenerateConfig, draw, estimate_generate
+from scumble.verbs.generate import GenerateConfig, draw, estimate_generate
 from scumble.verbs.learn import config_for, estimate_learn, learn_to, run_folder
 from scumble.verbs.outputs import Picture
 

@@ -11,10 +11,10 @@ from scumble.datagen.exact_pairs import edit_of
 from scumble.diffusion.samplers import SAMPLERS
 from scumble.models.clip import load_clip
 from scumble.sampling import estimate
+from scumble.sampling.estimate import Estimate
 from scumble.verbs.data_config import InstructionsConfig
 from scumble.verbs.data_edits import edits_of
 from scumble.verbs.data_instructions import clip_name
-from scumble.verbs.generate import Estimate
 from scumble.world.pairs import render_edits
 
 __all__ = ["estimate_instructions"]
@@ -46,9 +46,7 @@ def estimate_instructions(config: InstructionsConfig, *, workers: int = 1) -> Es
     batches = -(-pairs // n)
     flops = step.flops * SAMPLERS[config.sampler].calls(config.steps) * batches
     flops += 2 * (decoding.flops * pairs + judging.flops * batches)
-    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
-    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders, clip.network)
+    weights = estimate.model_bytes(model) + estimate.parameter_bytes(clip.network)
     peak = max(step.peak_bytes, decoding.peak_bytes, judging.peak_bytes)
-    return Estimate(
-        seconds=flops / speed / workers, memory_bytes=workers * (weights + peak), settings=settings
-    )
+    seconds = estimate.seconds(flops, model.device, model.dtype) / workers
+    return Estimate(seconds=seconds, memory_bytes=workers * (weights + peak), settings=settings)

@@ -30,7 +30,7 @@ from scumble.history.recipe import library_versions
 from scumble.verbs import demo_drawing, demo_editing, demo_layers
 from scumble.verbs.demo_chapter import QUICK, WHOLE, Amount, Chapter, Work
 from scumble.verbs.demo_page import page
-from scumble.verbs.generate import RANDOM_MODEL
+from scumble.verbs.load import RANDOM_MODEL
 
 __all__ = ["CHAPTERS", "DemoReport", "check", "demo"]
 

@@ -23,19 +23,12 @@ from scumble.models import toybox
 from scumble.models.clip import Clip, load_clip
 from scumble.models.model import Model
 from scumble.sampling import estimate
+from scumble.sampling.estimate import Cost, Estimate
 from scumble.sampling.image_to_image import padded_size
-from scumble.verbs.edits import (
-    EditConfig,
-    edited_paths,
-    finished,
-    first_notes,
-    grey,
-    recipe_of,
-    withheld_notes,
-)
-from scumble.verbs.generate import Estimate, Saved
+from scumble.verbs.drawing import SeriesConfig, finished, recipe_of
+from scumble.verbs.edits import edited_paths, first_notes, grey, withheld_notes
 from scumble.verbs.inputs import Given, Source, picture_files, same_named
-from scumble.verbs.outputs import Picture, save_pictures
+from scumble.verbs.outputs import Picture, Saved, save_pictures
 from scumble.verbs.sheet import labelled
 
 __all__ = [
@@ -61,7 +54,7 @@ SWEEP_TEXT = (0.5, 0.75, 1.0, 1.5)
 Instruction = Annotated[str, Field(max_length=10_000)]
 
 
-class InstructConfig(EditConfig, instruct_pix2pix.Config):
+class InstructConfig(SeriesConfig, instruct_pix2pix.Config):
     """What `scumble edit instruct` can be told."""
 
     model: str = "toybox-instruct"
@@ -223,11 +216,9 @@ def clip_for(name: str | None, model_name: str, model: Model) -> Clip:
 
 def _recipe(config: InstructConfig, model: Model, ingredients: tuple[Ingredient, ...], seed: int) -> Recipe:
     """The recipe of one picture, with both scales and the chain in it."""
-    recipe = recipe_of("edit instruct", config, model, ingredients, seed)
     image, text = instruct_pix2pix.scales(model, config.method())
-    return recipe.model_copy(
-        update={"settings": recipe.settings | {"image_scale": image, "text_scale": text}}
-    )
+    settled = {"image_scale": image, "text_scale": text}
+    return recipe_of("edit instruct", config, model, ingredients, seed, settled=settled)
 
 
 def again(config: InstructConfig, model: Model, inputs: Mapping[str, Path]) -> Loop[list[Picture]]:
@@ -290,17 +281,11 @@ def estimate_edit(config: InstructConfig, image: Path, *, mask: Path | None = No
     model = config.load()
     instruct_pix2pix.refuse_other_models(model)
     costs = [_cost(config, model, prepare(file, same_named(mask, file), config)) for file in images]
-    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
-    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
-    return Estimate(
-        seconds=sum(cost.flops for cost in costs) / speed,
-        memory_bytes=weights + max(cost.peak_bytes for cost in costs),
-        settings=_recipe(config, model, (), config.seeds[0]).settings
-        | {"seed": config.seeds[0], "count": config.count},
-    )
+    settings = _recipe(config, model, (), config.seeds[0]).settings
+    return estimate.needs([model], costs, {**settings, "seed": config.seeds[0], "count": config.count})
 
 
-def _cost(config: InstructConfig, model: Model, work: Work) -> estimate.Cost:
+def _cost(config: InstructConfig, model: Model, work: Work) -> Cost:
     """Of encoding, every step and decoding, for all results of one picture."""
     image, text = instruct_pix2pix.scales(model, config.method())
     rows = sum(weight != 0 for weight in (1 - image, image - text, text))
@@ -318,7 +303,7 @@ def _cost(config: InstructConfig, model: Model, work: Work) -> estimate.Cost:
     decoding = estimate.trace(lambda: model.decode(torch.zeros(1, *shape, device=model.device)))
     calls = SAMPLERS[config.sampler].calls(config.steps) * -(-config.count // batch)
     edits = {"none": 1, "auto": 3, "sweep": len(SWEEP_IMAGE) * len(SWEEP_TEXT)}[config.search]
-    return estimate.Cost(
+    return Cost(
         flops=(step.flops * calls + (encoding.flops + decoding.flops) * config.count)
         * edits
         * len(config.instructions),

@@ -19,25 +19,18 @@ from scumble.history.recipe import Ingredient, Recipe
 from scumble.methods import sdedit
 from scumble.models.model import Model
 from scumble.sampling import estimate
+from scumble.sampling.estimate import Cost, Estimate
 from scumble.sampling.image_to_image import padded_size
-from scumble.verbs.edits import (
-    EditConfig,
-    edited_paths,
-    finished,
-    first_notes,
-    grey,
-    recipe_of,
-    withheld_notes,
-)
-from scumble.verbs.generate import Estimate, Saved
+from scumble.verbs.drawing import SeriesConfig, finished, recipe_of
+from scumble.verbs.edits import edited_paths, first_notes, grey, withheld_notes
 from scumble.verbs.inputs import Given, Source, picture_files, same_named
-from scumble.verbs.outputs import Picture, save_pictures
+from scumble.verbs.outputs import Picture, Saved, save_pictures
 from scumble.verbs.sweep import T0S, strip, sweep
 
 __all__ = ["SdeditConfig", "Work", "again", "edit_sdedit", "edit_to", "estimate_edit", "prepare", "repaint"]
 
 
-class SdeditConfig(EditConfig, sdedit.Config):
+class SdeditConfig(SeriesConfig, sdedit.Config):
     """What `scumble edit sdedit` can be told."""
 
     preset: str = "fast"
@@ -199,21 +192,15 @@ def estimate_edit(
     config = config.seeded()
     guides = picture_files(guide)
     model = config.load()
-    costs: list[estimate.Cost] = []
+    costs: list[Cost] = []
     for file in guides:
         work = prepare(file, same_named(original, file), same_named(mask, file), config.prompt)
         costs.append(_cost(config, model, work))
-    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
-    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
     settings = _recipe(config, model, (), config.seeds[0]).settings
-    return Estimate(
-        seconds=sum(cost.flops for cost in costs) / speed,
-        memory_bytes=weights + max(cost.peak_bytes for cost in costs),
-        settings={**settings, "seed": config.seeds[0], "count": config.count},
-    )
+    return estimate.needs([model], costs, {**settings, "seed": config.seeds[0], "count": config.count})
 
 
-def _cost(config: SdeditConfig, model: Model, work: Work) -> estimate.Cost:
+def _cost(config: SdeditConfig, model: Model, work: Work) -> Cost:
     """Of encoding, every step and decoding, for all pictures of one guide."""
     prompts = [config.prompt]
     batch = min(config.batch, config.count)
@@ -230,7 +217,7 @@ def _cost(config: SdeditConfig, model: Model, work: Work) -> estimate.Cost:
     decoding = estimate.trace(lambda: model.decode(torch.zeros(1, *shape, device=model.device)))
     calls = SAMPLERS[config.sampler].calls(config.steps) * config.repeats * -(-config.count // batch)
     calls *= {"none": 1, "auto": 3, "sweep": len(T0S) - 1}[config.search]
-    return estimate.Cost(
+    return Cost(
         flops=step.flops * calls + (encoding.flops + decoding.flops) * config.count,
         peak_bytes=max(step.peak_bytes, encoding.peak_bytes, decoding.peak_bytes),
     )

@@ -26,10 +26,10 @@ from scumble.methods.text2live.texts import Texts, filled_in
 from scumble.methods.text2live.views import GREEN
 from scumble.models.clip import Clip
 from scumble.sampling import estimate
+from scumble.sampling.estimate import Estimate
 from scumble.verbs.edits import NOT_EXACT
-from scumble.verbs.generate import Estimate, Saved
 from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
-from scumble.verbs.outputs import Picture, save_pictures
+from scumble.verbs.outputs import Picture, Saved, save_pictures
 from scumble.verbs.vision import VisionConfig
 
 __all__ = [
@@ -290,10 +290,10 @@ def estimate_edit(config: Text2liveConfig, image: Path) -> Estimate:
         canvas = Canvas(clip, from_uint8(prepare(file).pixels)[None], config.method(), seed=0)
         made = estimate.trace(partial(canvas.network, torch.zeros_like(canvas.picture)))
         costs.append(estimate.Cost(3 * (seen.flops + made.flops), 3 * (seen.peak_bytes + made.peak_bytes)))
-    speed = estimate.flops_per_second(clip.device, torch.float32) * estimate.EFFICIENCY
     steps = config.steps * (1 + len(config.earlier))
+    flops = steps * sum(cost.flops for cost in costs)
     return Estimate(
-        seconds=sum(cost.flops for cost in costs) * steps / speed,
+        seconds=estimate.seconds(flops, clip.device, torch.float32),
         memory_bytes=estimate.parameter_bytes(clip.network) + max(cost.peak_bytes for cost in costs),
         settings=config.model_dump(mode="json", exclude_none=True),
     )

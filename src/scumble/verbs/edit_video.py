@@ -23,8 +23,8 @@ from scumble.methods.text2live.video import VideoCanvas, edit
 from scumble.models.atlas_file import SavedAtlas, load_atlas
 from scumble.models.atlas_sheets import check_frames, overlay, paint_of
 from scumble.verbs.edit_text2live import Text2liveConfig, image_of
-from scumble.verbs.generate import Saved
 from scumble.verbs.inputs import Source
+from scumble.verbs.outputs import Saved
 from scumble.verbs.vision import VisionConfig
 
 __all__ = ["VideoEditConfig", "VideoJob", "edit_video", "edit_video_to"]

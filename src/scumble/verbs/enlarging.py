@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -90,8 +90,8 @@ def enlarger(where: ModelConfig, prompt: str, negative: str, noise_level: int | 
     with learnt_attached(model, where.weights, any_base=where.any_base, strict=False) as learnt:
         options = SamplerOptions(steps=STEPS, guidance=default_guidance(model))
         asked = learnt.noise_level if noise_level is None else noise_level
-        task = Enlarging(prompt=prompt, negative=negative, noise_level=asked, options=options)
-        task = replace(task, prompt=_plain(prompt, learnt.words), negative=_plain(negative, learnt.words))
+        known, away = _plain(prompt, learnt.words), _plain(negative, learnt.words)
+        task = Enlarging(prompt=known, negative=away, noise_level=asked, options=options)
         yield Enlarger(model, task, Ingredient.of(UPSCALER, where.model, model.hash))
 
 

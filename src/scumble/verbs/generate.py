@@ -2,111 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from secrets import randbelow
-from typing import Annotated, Any, Self
+from shlex import quote
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from scumble.core.config import Config
-from scumble.core.errors import ConfigError, InputError
+from scumble.core.errors import InputError
 from scumble.core.events import Loop, finish
-from scumble.core.images import fitted, from_unit, to_model
-from scumble.diffusion.samplers import SAMPLERS, with_eta
-from scumble.diffusion.spacing import levels_for
+from scumble.core.images import check_size
+from scumble.diffusion.samplers import SAMPLERS
 from scumble.history.recipe import Ingredient, Recipe
 from scumble.models.model import Model
 from scumble.sampling import estimate
-from scumble.sampling.guided import Interval, default_guidance
+from scumble.sampling.estimate import Cost, Estimate
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
-from scumble.sampling.text_to_image import SamplerOptions, Task, draw_batch
-from scumble.verbs.enlarging import UPSCALER, Enlarger, cost, enlarger
-from scumble.verbs.load import ModelConfig
-from scumble.verbs.outputs import Picture, planned_paths, save_pictures, sheet
+from scumble.sampling.text_to_image import Task, draw_batch
+from scumble.sampling.upscaling import upscaling
+from scumble.verbs.drawing import DrawConfig, finished, recipe_of
+from scumble.verbs.enlarging import Enlarger, cost, enlarger
+from scumble.verbs.load import RANDOM_MODEL, ModelConfig
+from scumble.verbs.outputs import Picture, Saved, in_sheet, planned_paths, save_pictures, sheet
 
 __all__ = [
     "PREVIEW_EVERY",
-    "RANDOM_MODEL",
-    "Estimate",
     "GenerateConfig",
-    "Saved",
     "again",
     "draw",
     "draw_to",
     "estimate_generate",
     "generate",
-    "together",
 ]
 
 PREVIEW_EVERY = 5
 """Steps from one preview to the next, where a person watches: each waits for the device."""
 UNHASHED = "0" * 64
 """Stands for the model's hash, which costs reading all of it, in recipes that are not written."""
-RANDOM_MODEL = "This model is random: nobody trained it, so its pictures mean nothing."
 
 
-class GenerateConfig(ModelConfig):
+class GenerateConfig(DrawConfig):
     """What `scumble generate` can be told."""
 
     prompt: str
     """What to draw. `(word:1.3)` weighs a word."""
-    negative: str = ""
-    """What to lead away from."""
-    count: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many pictures; their seeds follow one another."""
-    seed: Annotated[int, Field(ge=0, le=2**63 - 10_001)] | None = None
-    """Seed of the first picture; none draws one."""
-    steps: Annotated[int, Field(ge=1, le=1000)] = 25
-    """Denoising steps."""
-    sampler: str = "dpmpp_2m"
-    """How each step is taken."""
-    spacing: str = "trailing"
-    """How the steps are spread over the noise levels."""
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fresh noise, in DDIM only: 0 none, 1 as much as DDPM."""
-    guidance: Annotated[float, Field(ge=0, le=100)] | None = None
-    """Guidance scale; none takes what the makers of the model recommend."""
-    guidance_interval: Interval | None = None
-    """Noise shares, from 0 (clean) to 1 (noise), between which guidance acts."""
-    guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the contrast correction of Lin et al. 2024."""
     width: Annotated[int, Field(ge=8, le=8192)] | None = None
     """Width in pixels; none takes the model's own size."""
     height: Annotated[int, Field(ge=8, le=8192)] | None = None
     """Height in pixels; none takes the model's own size."""
-    batch: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Pictures drawn at once; halved when memory runs out."""
     upscaler: str | None = None
     """A model that makes the pictures larger when they are drawn; none leaves them."""
     noise_level: Annotated[int, Field(ge=0, le=1000)] | None = None
     """What the upscaler is told of noise; none takes its own, or the one that the weights were tuned with."""
-
-    def options(self, model: Model) -> SamplerOptions:
-        """The sampler's part, with the defaults of `model`. Raises ConfigError for unknown names, and for
-        steps that do not fit its schedule.
-        """
-        _known("sampler", self.sampler, SAMPLERS)
-        with_eta(self.sampler, self.eta)  # asked now, before the work, as are the levels
-        levels_for(model.schedule, self.steps, self.spacing)
-        return SamplerOptions(
-            sampler=self.sampler,
-            steps=self.steps,
-            spacing=self.spacing,
-            eta=self.eta,
-            guidance=default_guidance(model) if self.guidance is None else self.guidance,
-            guidance_interval=self.guidance_interval,
-            guidance_rescale=self.guidance_rescale,
-        )
-
-    def seeded(self) -> Self:
-        """The same with a seed, drawn if there is none."""
-        return self if self.seed is not None else self.replace(seed=randbelow(2**32))
 
     @contextmanager
     def enlarging(self) -> Generator[Enlarger | None]:
@@ -118,13 +70,6 @@ class GenerateConfig(ModelConfig):
         where = where.replace(model=self.upscaler, revision=None)
         with enlarger(where, self.prompt, self.negative, self.noise_level) as found:
             yield found
-
-    @property
-    def seeds(self) -> range:
-        """One seed a picture. The settings need to be `seeded`."""
-        if self.seed is None:
-            raise ConfigError("The settings have no seed yet.", "Draw one with seeded().")
-        return range(self.seed, self.seed + self.count)
 
     def task(self, model: Model) -> Task:
         """What to draw on `model`. The settings need to be `seeded`. Raises InputError for a model that edits
@@ -146,11 +91,6 @@ class GenerateConfig(ModelConfig):
         )
 
 
-def _known(setting: str, name: str, table: Iterable[str]) -> None:
-    if name not in table:
-        raise ConfigError(f"There is no {setting} {name!r}.", f"Choose one of {', '.join(table)}.")
-
-
 def generate(prompt: str, **settings: Any) -> list[Picture]:
     """Draw `prompt`; settings are the fields of `GenerateConfig`. Returns `count` pictures, with recipes.
 
@@ -164,64 +104,66 @@ def generate(prompt: str, **settings: Any) -> list[Picture]:
 
 def draw(config: GenerateConfig, model: Model, task: Task, *, preview_every: int = 0) -> Loop[list[Picture]]:
     """Draw `task`, made by `config.task(model)`, as a loop; returns the pictures with their recipes."""
-    with config.attached(model) as learnt, config.enlarging() as larger:
-        recipe = _recipe(config, model, task, model.hash, learnt, larger)
-        batch = _Batch(config, model, task, recipe, preview_every, larger)
-        return (yield from in_batches(task.seeds, batch.drawn, config.batch))
-
-
-class _Batch:
-    """Draws one batch after another: what `in_batches` calls."""
-
-    def __init__(
-        self,
-        config: GenerateConfig,
-        model: Model,
-        task: Task,
-        recipe: Recipe,
-        preview_every: int,
-        larger: Enlarger | None,
-    ) -> None:
-        self._config, self._model, self._task, self._recipe = config, model, task, recipe
-        self._larger = larger
-        self._previewer = Previewer.fit(model) if preview_every else None
-        self._preview_every = preview_every
-
-    def drawn(self, seeds: Sequence[int], done: int) -> Loop[list[Picture]]:
-        """The pictures with these `seeds`, `done` of the task's being finished before."""
-        pixels = yield from draw_batch(
-            self._model, self._task, seeds, done, self._previewer, self._preview_every
-        )
-        if self._larger is not None:
-            pixels = yield from self._enlarged(pixels, seeds)
-        return [self._picture(*one) for one in zip(pixels, seeds, strict=True)]
-
-    def _enlarged(self, pixels: Sequence[Tensor], seeds: Sequence[int]) -> Loop[list[Tensor]]:
-        """One at a time: a large picture takes all the memory there is."""
-        assert self._larger is not None
-        large: list[Tensor] = []
-        for one, seed in zip(pixels, seeds, strict=True):
-            large += yield from self._larger(one[None], [seed])
-        return large
-
-    def _picture(self, pixels: Tensor, seed: int) -> Picture:
-        """`pixels` (3, H, W) in [0, 1] with their recipe; black if the model's safety checker flags them."""
-        checker = self._model.safety_checker
-        withheld = checker is not None and checker.flagged(to_model(pixels[None]))[0]
-        shown = torch.zeros_like(pixels) if withheld else pixels
-        company = together(self._task.seeds, seed, self._config.batch)
-        recipe = self._recipe.model_copy(update={"seed": seed, "batch": company})
-        return Picture(from_unit(shown[None])[0], recipe, withheld)
+    with _drawing(config, model, task, preview_every=preview_every) as drawing:
+        return (yield from in_batches(task.seeds, drawing.batch, config.batch))
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What was written."""
+class _Drawing:
+    """All that is needed to draw one batch after another: `batch` is what `in_batches` calls."""
 
-    files: list[dict[str, str | int]]
-    """Path, seed and SHA-256 of each file, a grid last."""
-    note: str = ""
-    """A sentence for the person, if something should be known."""
+    config: GenerateConfig
+    model: Model
+    task: Task
+    ingredients: tuple[Ingredient, ...]
+    digest: str
+    larger: Enlarger | None
+    previewer: Previewer | None
+    preview_every: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the results, in pixels."""
+        factor = 1 if self.larger is None else upscaling(self.larger.model).factor
+        return self.task.width * factor, self.task.height * factor
+
+    def batch(self, seeds: Sequence[int], done: int) -> Loop[list[Picture]]:
+        """The pictures with these `seeds`, `done` of the task's being finished before."""
+        pixels = yield from draw_batch(self.model, self.task, seeds, done, self.previewer, self.preview_every)
+        if self.larger is not None:
+            pixels = yield from _one_by_one(self.larger, pixels, seeds)
+        return [finished(self.model, row, self.recipe(seed)) for row, seed in zip(pixels, seeds, strict=True)]
+
+    def recipe(self, seed: int) -> Recipe:
+        """Of the picture with `seed`."""
+        task, common = self.task, (self.config, self.model, self.ingredients)
+        settled = {"width": task.width, "height": task.height, "guidance": task.options.guidance}
+        return recipe_of("generate", *common, seed, settled=settled, digest=self.digest)
+
+
+@contextmanager
+def _drawing(
+    config: GenerateConfig,
+    model: Model,
+    task: Task,
+    *,
+    with_recipe: bool = True,
+    preview_every: int = 0,
+) -> Generator[_Drawing]:
+    """Inside, `model` has the learnt weights, and the upscaler is loaded if there is one."""
+    digest = model.hash if with_recipe else UNHASHED
+    previewer = Previewer.fit(model) if preview_every else None
+    with config.attached(model) as learnt, config.enlarging() as larger:
+        ingredients = learnt if larger is None else (*learnt, larger.ingredient)
+        yield _Drawing(config, model, task, ingredients, digest, larger, previewer, preview_every)
+
+
+def _one_by_one(larger: Enlarger, pixels: Sequence[Tensor], seeds: Sequence[int]) -> Loop[list[Tensor]]:
+    """Pictures (3, H, W) enlarged, one at a time: a large picture takes all the memory there is."""
+    large: list[Tensor] = []
+    for one, seed in zip(pixels, seeds, strict=True):
+        large += yield from larger(one[None], [seed])
+    return large
 
 
 def draw_to(
@@ -232,7 +174,8 @@ def draw_to(
     with_recipe: bool = True,
     preview_every: int = 0,
 ) -> Loop[Saved]:
-    """Draw and write pictures to `out`, as `planned_paths` names them. Names are checked before the work.
+    """Draw and write pictures to `out`, as `planned_paths` names them. Names are checked before the work, and
+    whether files of that kind hold pictures so large.
 
     Each batch is written as soon as it is drawn. A run that is interrupted keeps those and says, in a note on
     the KeyboardInterrupt, how to draw the others.
@@ -242,24 +185,20 @@ def draw_to(
     model = config.load()
     task = config.task(model)
     files: list[dict[str, str | int]] = []
-    with config.attached(model) as learnt, config.enlarging() as larger:
-        recipe = _recipe(config, model, task, model.hash if with_recipe else UNHASHED, learnt, larger)
-        batch = _Batch(config, model, task, recipe, preview_every, larger)
+    with _drawing(config, model, task, with_recipe=with_recipe, preview_every=preview_every) as drawing:
+        check_size(paths[0], drawing.size)
 
         def written(seeds: Sequence[int], done: int) -> Loop[list[Picture]]:
-            pictures = yield from batch.drawn(seeds, done)
+            pictures = yield from drawing.batch(seeds, done)
             files.extend(save_pictures(pictures, paths[done : done + len(seeds)], with_recipe=with_recipe))
-            # What is kept for the grid is no larger than the grid, however many pictures there are.
-            return [replace(p, image=fitted(p.image, config.count)) for p in pictures]
+            return [in_sheet(picture, config.count) for picture in pictures]
 
         try:
             pictures = yield from in_batches(task.seeds, written, config.batch)
         except KeyboardInterrupt as stop:
             # One may be written and not yet in the list; what was to be replaced was there before.
             count = len(files) if overwrite else sum(path.exists() for path in paths[: config.count])
-            if left := task.seeds[count:]:
-                rest = f"--seed {left[0]} --count {len(left)} draws the others."
-                stop.add_note(f"{count} of {config.count} pictures are written; {rest}")
+            stop.add_note(_how_to_go_on(config, paths, count))
             raise
     if len(paths) > len(pictures):
         files += save_pictures([sheet(pictures)], paths[-1:], with_recipe=with_recipe)
@@ -271,55 +210,21 @@ def draw_to(
     return Saved(files, " ".join(notes))
 
 
-def _settings(config: GenerateConfig, task: Task) -> dict[str, Any]:
-    """The settings of one picture, defaults filled in: as if it had been the only one asked for."""
-    elsewhere = {"seed", "count", "batch", UPSCALER, *ModelConfig.model_fields}
-    settings = config.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
-    return settings | {"width": task.width, "height": task.height, "guidance": task.options.guidance}
-
-
-def _recipe(
-    config: GenerateConfig,
-    model: Model,
-    task: Task,
-    digest: str,
-    learnt: tuple[Ingredient, ...],
-    larger: Enlarger | None = None,
-) -> Recipe:
-    """The recipe of the first picture; the others' differ in seed and batch. `digest` is the model's."""
-    return Recipe(
-        command="generate",
-        settings=_settings(config, task),
-        seed=task.seeds[0],
-        model=Ingredient.of("model", config.model, digest),
-        ingredients=learnt if larger is None else (*learnt, larger.ingredient),
-        machine=config.machine(model),
-    )
-
-
-def together(seeds: Sequence[int], seed: int, batch: int) -> tuple[int, int]:
-    """First seed and number of the pictures drawn at once with that of `seed`, `batch` at a time.
-
-    Where memory ran out it was fewer, and the same again is the same to rounding only.
-    """
-    first = seeds.index(seed) // batch * batch
-    return seeds[first], min(batch, len(seeds) - first)
+def _how_to_go_on(config: GenerateConfig, paths: Sequence[Path], count: int) -> str:
+    """What an interrupted run of which `count` pictures are written has to say."""
+    left = config.seeds[count:]
+    if not left:
+        return f"All {config.count} pictures are written, and no grid of them."
+    rest = f"--seed {left[0]} --count {len(left)}"
+    if len(left) == 1:  # by itself it would go to the name of the grid
+        rest = f"--seed {left[0]} -o {quote(str(paths[count]))}"
+    which = "it" if config.count == 1 else "the other" if len(left) == 1 else "the others"
+    return f"{count} of {config.count} pictures are written; {rest} draws {which}."
 
 
 def again(config: GenerateConfig, model: Model, _: Mapping[str, Path]) -> Loop[list[Picture]]:
     """Draw as a recipe says; see `scumble.verbs.redo`."""
     return (yield from draw(config, model, config.task(model)))
-
-
-class Estimate(Config):
-    """What a run will need."""
-
-    seconds: float
-    """Time for drawing and decoding, without loading."""
-    memory_bytes: int
-    """Parameters and the most activations alive at once."""
-    settings: dict[str, Any]
-    """The settings, defaults filled in."""
 
 
 def estimate_generate(
@@ -330,35 +235,36 @@ def estimate_generate(
     Everything that would stop the run itself is checked: the names in `out`, the model, the `weights`.
     """
     config = config.seeded()
-    if out is not None:
-        planned_paths(out, config.seeds, overwrite=overwrite)
+    paths = [] if out is None else planned_paths(out, config.seeds, overwrite=overwrite)
     model = config.load()
     task = config.task(model)
+    with _drawing(config, model, task, with_recipe=False) as drawing:
+        for path in paths[:1]:
+            check_size(path, drawing.size)
+        models, costs = [model], [_cost(config, model, task)]
+        if (larger := drawing.larger) is not None:
+            models.append(larger.model)
+            costs.append(cost(larger.model, (task.height, task.width), larger.task, config.count))
+        settings = drawing.recipe(task.seeds[0]).settings
+    return estimate.needs(models, costs, {**settings, "seed": task.seeds[0], "count": config.count})
+
+
+def _cost(config: GenerateConfig, model: Model, task: Task) -> Cost:
+    """Of every step and decoding, for all pictures."""
     batch = min(config.batch, config.count)
     branches = 1 if task.options.guidance == 1 or not model.text_encoders else 2
     shape, time = model.latent_shape(task.height, task.width), torch.zeros((), device=model.device)
-    with config.attached(model):
-        words = [task.prompt, task.negative]  # the run reads both, and pads the shorter to the longer
-        condition = model.prompt(words).select([0]) if model.text_encoders else None
+    words = [task.prompt, task.negative]  # the run reads both, and pads the shorter to the longer
+    condition = model.prompt(words).select([0]) if model.text_encoders else None
 
-        def call() -> None:
-            x = torch.zeros(batch * branches, *shape, device=model.device)
-            model.predict(x, time, condition)
+    def call() -> None:
+        x = torch.zeros(batch * branches, *shape, device=model.device)
+        model.predict(x, time, condition)
 
-        step = estimate.trace(call)
+    step = estimate.trace(call)
     decoding = estimate.trace(lambda: model.decode(torch.zeros(1, *shape, device=model.device)))
     calls = SAMPLERS[config.sampler].calls(config.steps) * -(-config.count // batch)
-    flops = step.flops * calls + decoding.flops * config.count
-    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
-    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
-    with config.enlarging() as larger:
-        more = estimate.Cost(0, 0)
-        if larger is not None:
-            more = cost(larger.model, (task.height, task.width), larger.task, config.count)
-            also = larger.model
-            weights += estimate.parameter_bytes(also.denoiser, also.autoencoder, *also.text_encoders)
-    return Estimate(
-        seconds=(flops + more.flops) / speed,
-        memory_bytes=weights + max(step.peak_bytes, decoding.peak_bytes, more.peak_bytes),
-        settings={**_settings(config, task), "seed": task.seeds[0], "count": config.count},
+    return Cost(
+        flops=step.flops * calls + decoding.flops * config.count,
+        peak_bytes=max(step.peak_bytes, decoding.peak_bytes),
     )

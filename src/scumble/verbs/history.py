@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scumble.core.errors import InputError
 from scumble.core.events import Loop
 from scumble.core.files import sha256
-from scumble.core.images import grid, save_image
+from scumble.core.images import SHEET_PIXELS, grid, save_image
 from scumble.history.embed import read_recipe
 from scumble.history.recipe import Recipe, printable
 from scumble.history.store import SIDE, Entry, Store
@@ -26,6 +26,8 @@ __all__ = ["Pruned", "branch_to", "described", "facts", "forget", "line", "newes
 
 LABEL = 14
 """Height of the line under a thumbnail, in pixels."""
+MOST = SHEET_PIXELS // (SIDE * (SIDE + LABEL))
+"""Thumbnails that one sheet holds."""
 
 
 def newest(count: int = 20) -> list[Entry]:
@@ -116,7 +118,12 @@ def forget(*, keep: int | None = None, days: float | None = None, gone: bool = F
 
 
 def thumbnails_to(out: Path, *, count: int = 100, overwrite: bool = False) -> Path:
-    """A sheet of the newest `count` pictures, each over its number, in the file `out`."""
+    """A sheet of the newest `count` pictures, each over its number, in the file `out`.
+
+    Raises InputError for more than MOST, and where there are none.
+    """
+    if count > MOST:
+        raise InputError(f"{count:,} thumbnails do not go onto one sheet.", f"Ask for {MOST:,} at most.")
     [path] = planned_paths(out / "history.png" if is_folder(out) else out, [0], overwrite=overwrite)
     entries = [entry for entry in newest(count) if entry.thumbnail]
     if not entries:

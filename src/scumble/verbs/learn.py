@@ -21,10 +21,10 @@ from scumble.data.subjects import Shot, Subject, read_subject
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.model import Model
 from scumble.sampling import estimate
+from scumble.sampling.estimate import Cost, Estimate
 from scumble.sampling.upscaling import no_words, upscaling
 from scumble.training.fit import FitConfig, Fitted
-from scumble.verbs.generate import RANDOM_MODEL, Estimate
-from scumble.verbs.load import ModelConfig
+from scumble.verbs.load import RANDOM_MODEL, ModelConfig
 
 __all__ = [
     "METHODS",
@@ -247,27 +247,21 @@ def estimate_learn(
     def call() -> None:
         model.predict(torch.zeros(count, *shape, device=model.device), time, condition)
 
-    cost = estimate.trace(call)
-    flops, weights, peak = cost.flops * config.steps, _bytes(model), cost.peak_bytes
+    models, costs = [model], [_learning(estimate.trace(call), config.steps)]
     if larger is not None:
         assert isinstance(config, dreambooth.Config)
         more = _large_pass(larger, config.batch)
-        flops += more.flops * config.upscaler_steps
-        weights += _bytes(larger)  # the first model stays where it is
-        peak = max(peak, more.peak_bytes)
-    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
-    return Estimate(
-        seconds=PASSES * flops / speed,
-        memory_bytes=weights + PASSES * peak,
-        settings=config.model_dump(mode="json", exclude_none=True),
-    )
+        costs.append(_learning(more, config.upscaler_steps))
+        models.append(larger)  # and the first stays where it is
+    return estimate.needs(models, costs, config.model_dump(mode="json", exclude_none=True))
 
 
-def _bytes(model: Model) -> int:
-    return estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
+def _learning(forward: Cost, steps: int) -> Cost:
+    """Of `steps` steps, whose forward pass is known."""
+    return Cost(PASSES * forward.flops * steps, PASSES * forward.peak_bytes)
 
 
-def _large_pass(model: Model, count: int) -> estimate.Cost:
+def _large_pass(model: Model, count: int) -> Cost:
     """Of one pass of an upscaler's denoiser over `count` pictures of its own size."""
     shape, time = (
         model.latent_shape(model.default_size, model.default_size),

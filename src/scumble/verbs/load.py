@@ -22,7 +22,9 @@ from scumble.models import load as models
 from scumble.models.load import DType
 from scumble.models.model import Model
 
-__all__ = ["ModelConfig", "load", "scaled_weights"]
+__all__ = ["RANDOM_MODEL", "ModelConfig", "best_device", "load", "scaled_weights"]
+
+RANDOM_MODEL = "This model is random: nobody trained it, so its pictures mean nothing."
 
 
 class ModelConfig(Config):
@@ -57,7 +59,7 @@ class ModelConfig(Config):
         """Load the model, or take the one that is kept; see `scumble.core.keep`. Raises ModelError,
         InputError and OutOfMemoryError with one sentence.
         """
-        device = _best_device() if self.device == "auto" else self.device
+        device = best_device() if self.device == "auto" else self.device
         dtype: DType = self.dtype if self.dtype != "auto" else "float32" if device == "cpu" else "float16"
         elsewhere = {"device", "dtype", "weights", "any_base", "offline"}  # the last three change nothing
         others = ((name, getattr(self, name)) for name in ModelConfig.model_fields if name not in elsewhere)
@@ -140,7 +142,8 @@ def load(
     return ModelConfig.of(dict(locals())).load()
 
 
-def _best_device() -> str:
+def best_device() -> str:
+    """An accelerator if there is one, else the CPU."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

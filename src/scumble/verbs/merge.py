@@ -12,8 +12,7 @@ from scumble.core.errors import ConfigError, InputError
 from scumble.core.files import read_bytes, sha256
 from scumble.data.templates import common_captions
 from scumble.models.model import Model
-from scumble.verbs.generate import RANDOM_MODEL
-from scumble.verbs.load import ModelConfig, scaled_weights
+from scumble.verbs.load import RANDOM_MODEL, ModelConfig, scaled_weights
 
 __all__ = ["HOW", "Merged", "merge", "merge_to"]
 

@@ -5,7 +5,7 @@ where pictures are written, with their recipes, and remembered in the history.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +17,7 @@ from scumble.history.embed import save_options
 from scumble.history.recipe import Recipe
 from scumble.history.store import Made, remember
 
-__all__ = ["SUFFIXES", "Picture", "is_folder", "planned_paths", "save_pictures", "sheet"]
+__all__ = ["SUFFIXES", "Picture", "Saved", "in_sheet", "is_folder", "planned_paths", "save_pictures", "sheet"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -34,6 +34,16 @@ class Picture:
     @property
     def seed(self) -> int:
         return self.recipe.seed
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was written."""
+
+    files: list[dict[str, str | int]]
+    """Path, seed and SHA-256 of each file, a grid last."""
+    note: str = ""
+    """A sentence for the person, if something should be known."""
 
 
 def planned_paths(out: Path, seeds: Sequence[int], *, overwrite: bool) -> list[Path]:
@@ -90,6 +100,11 @@ def save_pictures(
     return [{"path": str(m.path), "seed": m.recipe.seed, "sha256": m.hash} for m in made]
 
 
+def in_sheet(picture: Picture, count: int) -> Picture:
+    """`picture` as a `sheet` of `count` shows it: what is kept for one is no larger than the sheet."""
+    return replace(picture, image=fitted(picture.image, count))
+
+
 def sheet(pictures: Sequence[Picture]) -> Picture:
     """A grid of all pictures of one run, with the recipe of its first and the count in it.
 
@@ -99,4 +114,4 @@ def sheet(pictures: Sequence[Picture]) -> Picture:
     together = first.batch[1] if first.batch else 1
     settings = first.settings | {"count": len(pictures), "batch": together}
     recipe = first.model_copy(update={"output": "grid", "settings": settings, "batch": None})
-    return Picture(grid([fitted(p.image, len(pictures)) for p in pictures]), recipe)
+    return Picture(grid([in_sheet(p, len(pictures)).image for p in pictures]), recipe)

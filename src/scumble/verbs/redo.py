@@ -12,9 +12,9 @@ import os
 import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -32,15 +32,17 @@ from scumble.models.hash import fingerprint
 from scumble.models.load import DTYPES, find
 from scumble.models.model import Model
 from scumble.verbs import redo_film
+from scumble.verbs.drawing import SeriesConfig
 from scumble.verbs.find import MODELS, Found, find_files, find_model
-from scumble.verbs.generate import Saved
 from scumble.verbs.load import ModelConfig
-from scumble.verbs.outputs import Picture, is_folder, planned_paths, save_pictures, sheet
+from scumble.verbs.outputs import Picture, Saved, in_sheet, is_folder, planned_paths, save_pictures, sheet
 from scumble.verbs.redo_verbs import OURS, VERBS, Verb
 from scumble.verbs.vision import VisionConfig
 
 __all__ = ["Plan", "Redone", "plan", "redo", "redo_to"]
 
+
+Result = TypeVar("Result")
 
 LOSSLESS = (".png", ".webp")
 ALONE = ("count", "batch")
@@ -179,14 +181,38 @@ def _made(planned: Plan) -> Loop[Picture]:
     model = _loaded(config, planned) if isinstance(config, ModelConfig | VisionConfig) else None
     _check_upscaler(planned)
     with _threads(recipe):
+        if recipe.output == "grid" and isinstance(config, SeriesConfig):
+            return (yield from _grid(planned, config, model))
         pictures = yield from planned.verb.again(config, model, planned.found.files)
-    if recipe.output == "grid":
-        return sheet(pictures)
     seed = getattr(config, "seed", 0) if planned.changes else recipe.seed
     wanted = [p for p in pictures if p.recipe.output == recipe.output and p.seed == seed]
     if not wanted:
         raise InputError(f"The command gives no output {printable(str(recipe.output), 20)!r}.")
     return wanted[0]
+
+
+def _grid(planned: Plan, config: SeriesConfig, model: Model | None) -> Loop[Picture]:
+    """The sheet of all pictures of a run, made a batch at a time so that never all of them are held."""
+    pictures: list[Picture] = []
+    for done in range(0, config.count, config.batch):
+        here = min(config.batch, config.count - done)
+        part = config.replace(seed=config.seeds[done], count=here)
+        made = yield from _counted(
+            planned.verb.again(part, model, planned.found.files), done / here, config.count / here
+        )
+        pictures += [in_sheet(picture, config.count) for picture in made]
+    return sheet(pictures)
+
+
+def _counted(loop: Loop[Result], done: float, whole: float) -> Loop[Result]:
+    """`loop`, which is one part of `whole` such parts, `done` being finished, as it counts in the whole."""
+    while True:
+        try:
+            event = next(loop)
+        except StopIteration as stop:
+            return stop.value
+        step, total = event.step + round(done * event.total), round(whole * event.total)
+        yield replace(event, step=step, total=total)
 
 
 def _loaded(config: ModelConfig | VisionConfig, planned: Plan) -> Model | None:

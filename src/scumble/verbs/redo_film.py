@@ -11,7 +11,7 @@ from scumble.core.errors import InputError
 from scumble.core.events import Loop
 from scumble.data.video import VIDEO_SUFFIXES, read_video
 from scumble.verbs.edit_video import VideoEditConfig, VideoJob, edit_video_to
-from scumble.verbs.generate import Saved
+from scumble.verbs.outputs import Saved
 
 __all__ = ["check_suffix", "film", "frames_of", "same_frames"]
 

@@ -18,9 +18,8 @@ from scumble.verbs import (
     strokes,
     upscale,
 )
-from scumble.verbs.generate import Saved
 from scumble.verbs.load import ModelConfig
-from scumble.verbs.outputs import Picture
+from scumble.verbs.outputs import Picture, Saved
 from scumble.verbs.vision import VisionConfig
 
 __all__ = ["OURS", "VERBS", "Verb"]

@@ -22,11 +22,11 @@ from scumble.methods.instruct_pix2pix import Learning
 from scumble.models.model import Model
 from scumble.models.save import save_folder
 from scumble.sampling import estimate
+from scumble.sampling.estimate import Cost, Estimate
 from scumble.training.pairs import is_main_process
 from scumble.verbs.edit_instruct import clip_for
-from scumble.verbs.generate import RANDOM_MODEL, Estimate
 from scumble.verbs.learn import PASSES, for_learning
-from scumble.verbs.load import ModelConfig
+from scumble.verbs.load import RANDOM_MODEL, ModelConfig
 
 __all__ = ["Trained", "estimate_train", "run_folder", "settings_for", "train_instruct", "train_to"]
 
@@ -143,14 +143,10 @@ def estimate_train(data: Path, config: Learning, on: ModelConfig) -> Estimate:
 
     step = estimate.trace(call)
     encoding = estimate.trace(lambda: model.encode(torch.zeros(2, 3, side, side, device=model.device)))
-    flops = PASSES * step.flops * config.steps * config.batch / count + encoding.flops * views * len(pairs)
+    flops = PASSES * step.flops * config.steps * config.batch // count + encoding.flops * views * len(pairs)
     numbers = sum(parameter.numel() for parameter in model.denoiser.parameters())
     learning = 4 * numbers * (5 if config.ema else 4) if config.train == "all" else 0  # value to average
     latents = 3 * 2 * len(pairs) * views * shape[0] * shape[1] * shape[2]  # of 2 bytes a number
-    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
-    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
-    return Estimate(
-        seconds=flops / speed,
-        memory_bytes=weights + learning + latents + PASSES * step.peak_bytes,
-        settings=config.model_dump(mode="json", exclude_none=True) | {"pairs": len(pairs)},
-    )
+    cost = Cost(flops, learning + latents + PASSES * step.peak_bytes)
+    settings = config.model_dump(mode="json", exclude_none=True) | {"pairs": len(pairs)}
+    return estimate.needs([model], [cost], settings)

@@ -2,67 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from scumble.core.errors import ConfigError
 from scumble.core.events import Loop, finish
-from scumble.core.images import to_unit
-from scumble.diffusion.samplers import SAMPLERS, with_eta
-from scumble.diffusion.spacing import SPACINGS
-from scumble.history.recipe import Ingredient
+from scumble.core.images import check_size, to_unit
 from scumble.models.model import Model
 from scumble.sampling import estimate
-from scumble.sampling.guided import Interval, default_guidance
+from scumble.sampling.estimate import Estimate
+from scumble.sampling.guided import default_guidance
 from scumble.sampling.memory import in_batches
-from scumble.sampling.text_to_image import SamplerOptions
 from scumble.sampling.upscaling import Enlarging, enlarge, upscaling
-from scumble.verbs.edits import (
-    EditConfig,
-    edited_paths,
-    finished,
-    first_notes,
-    recipe_of,
-    withheld_notes,
-)
+from scumble.verbs.drawing import DrawConfig, finished, recipe_of
+from scumble.verbs.edits import edited_paths, first_notes, withheld_notes
 from scumble.verbs.enlarging import STEPS, Learnt, cost, learnt_attached
-from scumble.verbs.generate import Estimate, Saved
 from scumble.verbs.inputs import Given, Source, picture_files
-from scumble.verbs.outputs import Picture, save_pictures
+from scumble.verbs.outputs import Picture, Saved, save_pictures
 
 __all__ = ["UpscaleConfig", "again", "estimate_upscale", "upscale", "upscale_to"]
 
 
-class UpscaleConfig(EditConfig):
+class UpscaleConfig(DrawConfig):
     """What `scumble upscale` can be told."""
 
     model: str = "toybox-upscaler"
     """toybox-upscaler, or the folder or single file of an upscaler."""
     prompt: str = ""
     """What the picture shows, for upscalers that read."""
-    negative: str = ""
-    """What to lead away from."""
     noise_level: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Noise on the small picture: 0 keeps most of it, more leaves more to invent; none takes the upscaler's
     own, or the one that the weights were tuned with."""
     steps: Annotated[int, Field(ge=1, le=1000)] = STEPS
     """Denoising steps."""
-    sampler: str = "dpmpp_2m"
-    """How each step is taken."""
-    spacing: str = "trailing"
-    """How the steps are spread over the noise levels."""
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fresh noise, in DDIM only: 0 none, 1 as much as DDPM."""
-    guidance: Annotated[float, Field(ge=0, le=100)] | None = None
-    """Guidance scale; none takes what the makers of the model recommend."""
-    guidance_interval: Interval | None = None
-    """Noise shares, from 0 (clean) to 1 (noise), between which guidance acts."""
-    guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the contrast correction of Lin et al. 2024."""
     tile: Annotated[int, Field(ge=16, le=16384)] | None = None
     """Side, in pixels of the result, of the windows that large pictures are done in; none takes one and a
     half times the model's own size."""
@@ -75,12 +49,6 @@ class UpscaleConfig(EditConfig):
         upscaling(model)
         return model
 
-    @contextmanager
-    def attached(self, model: Model) -> Generator[tuple[Ingredient, ...]]:
-        """Inside, `model` has what the `weights` hold for an upscaler."""
-        with learnt_attached(model, self.weights, any_base=self.any_base) as learnt:
-            yield learnt.ingredients
-
     def settled(self, model: Model, learnt: Learnt) -> UpscaleConfig:
         """The same with the defaults of `model` and of what was learnt filled in."""
         tuned = upscaling(model).usual if learnt.noise_level is None else learnt.noise_level
@@ -90,27 +58,11 @@ class UpscaleConfig(EditConfig):
         )
 
     def task(self, model: Model) -> Enlarging:
-        """How pictures are made larger. Raises ConfigError for unknown names."""
-        for setting, name, table in (
-            ("sampler", self.sampler, SAMPLERS),
-            ("spacing", self.spacing, SPACINGS),
-        ):
-            if name not in table:
-                raise ConfigError(f"There is no {setting} {name!r}.", f"Choose one of {', '.join(table)}.")
-        with_eta(self.sampler, self.eta)  # asked now, before the work
-        options = SamplerOptions(
-            sampler=self.sampler,
-            steps=self.steps,
-            spacing=self.spacing,
-            eta=self.eta,
-            guidance=default_guidance(model) if self.guidance is None else self.guidance,
-            guidance_interval=self.guidance_interval,
-            guidance_rescale=self.guidance_rescale,
-        )
+        """How pictures are made larger. Raises ConfigError as `options` does."""
         return Enlarging(
             prompt=self.prompt,
             negative=self.negative,
-            options=options,
+            options=self.options(model),
             noise_level=self.noise_level,
             tile=self.tile,
             overlap=self.overlap,
@@ -135,8 +87,8 @@ def _enlarged(config: UpscaleConfig, model: Model, source: Source) -> Loop[list[
         config = config.settled(model, learnt)
         task, ingredients = config.task(model), (source.ingredient("image"), *learnt.ingredients)
 
-        def drawn(seeds: Any, _: int) -> Loop[list[Picture]]:
-            large = yield from enlarge(model, pixels.expand(len(seeds), -1, -1, -1), list(seeds), task)
+        def drawn(seeds: Sequence[int], _: int) -> Loop[list[Picture]]:
+            large = yield from enlarge(model, pixels.expand(len(seeds), -1, -1, -1), seeds, task)
             recipes = (recipe_of("upscale", config, model, ingredients, seed) for seed in seeds)
             return [finished(model, row, recipe) for row, recipe in zip(large, recipes, strict=True)]
 
@@ -153,7 +105,8 @@ def upscale_to(
 ) -> Loop[Saved]:
     """Make the picture `place`, or each one in that folder, larger and write the results to `out`.
 
-    Names are checked before the work, and each result is written as soon as it is there.
+    Names are checked before the work, and whether a file of that kind holds a picture so large; each result
+    is written as soon as it is there.
     """
     config = config.seeded()
     files = picture_files(place)
@@ -163,7 +116,10 @@ def upscale_to(
     notes = first_notes(model, [], places)
     written: list[dict[str, str | int]] = []
     for file, paths in zip(files, places, strict=True):
-        pictures = yield from _enlarged(config, model, Source.of(file))
+        source, factor = Source.of(file), upscaling(model).factor
+        width, height = source.picture.image.size
+        check_size(paths[0], (width * factor, height * factor))
+        pictures = yield from _enlarged(config, model, source)
         written += save_pictures(pictures, paths, with_recipe=with_recipe, edited=True)
         notes += withheld_notes(file, pictures)
     return Saved(written, " ".join(notes))
@@ -179,11 +135,5 @@ def estimate_upscale(config: UpscaleConfig, place: Path) -> Estimate:
         task = config.task(model)
         sizes = [Source.of(file).picture.image.size for file in files]
         costs = [cost(model, (height, width), task, config.count) for width, height in sizes]
-    speed = estimate.flops_per_second(model.device, model.dtype) * estimate.EFFICIENCY
-    weights = estimate.parameter_bytes(model.denoiser, model.autoencoder, *model.text_encoders)
     settings = recipe_of("upscale", config, model, (), config.seeds[0]).settings
-    return Estimate(
-        seconds=sum(c.flops for c in costs) / speed,
-        memory_bytes=weights + max(c.peak_bytes for c in costs),
-        settings={**settings, "seed": config.seeds[0], "count": config.count},
-    )
+    return estimate.needs([model], costs, {**settings, "seed": config.seeds[0], "count": config.count})

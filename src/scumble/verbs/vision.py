@@ -13,8 +13,9 @@ from scumble.core.keep import kept
 from scumble.history.recipe import Ingredient, library_versions
 from scumble.models import toybox
 from scumble.models.clip import Clip, clip_folder, load_clip
+from scumble.verbs.load import best_device
 
-__all__ = ["VisionConfig", "best_device"]
+__all__ = ["VisionConfig"]
 
 
 class VisionConfig(Config):
@@ -47,10 +48,3 @@ class VisionConfig(Config):
     def machine(self, clip: Clip) -> dict[str, str]:
         """What the pixels depend on besides the recipe."""
         return library_versions(str(clip.device), torch.get_num_threads())
-
-
-def best_device() -> str:
-    """An accelerator if there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
