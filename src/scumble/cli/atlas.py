@@ -60,9 +60,8 @@ def atlas(
                 f"{box!r} is no box.", "Write left,top,right,bottom: --box 40,30,200,180."
             ) from None
         corners = (left, top, right, bottom)
-    names = AtlasVideoConfig.model_fields.keys() - {"flow"}  # which is a weight there, and a folder here
-    chosen = {name: value for name, value in given.items() if name in names}
-    settings = options.settings(AtlasVideoConfig, config, **chosen)
+    # `flow` is a weight among the settings, and a folder here.
+    settings = options.from_command(AtlasVideoConfig, given, flow=None)
     loop = atlas_to(settings, video, output, masks=mask or [], box=corners, flow=flow, overwrite=overwrite)
     done = follow(loop)
     for note in done["notes"]:

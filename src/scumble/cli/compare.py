@@ -12,29 +12,25 @@ from scumble.cli.console import duration, follow, give, say, size
 
 __all__ = ["compare"]
 
-DIR = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the page.")]
-
 
 def compare(
-    output: DIR,
+    output: options.Page,
     image: Annotated[Path | None, typer.Argument(help="The picture to edit.")] = None,
     instruction: Annotated[str | None, typer.Option(help="What to do to it: 'make it night'.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What the result shows: 'a cat at night'.")] = None,
     before: Annotated[str | None, typer.Option(help="What the picture shows now: 'a cat'.")] = None,
     guide: Annotated[Path | None, typer.Option(help="Strokes: a painting, or the picture painted.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="White may change, black stays.")] = None,
+    mask: options.Mask = None,
     subject: Annotated[Path | None, typer.Option(help="A folder with a few photos of a subject.")] = None,
-    word: Annotated[str | None, typer.Option(help="The subject's word in the prompt: '<rex>'.")] = None,
-    noun: Annotated[str | None, typer.Option(help="What the subject is a kind of: dog.")] = None,
+    word: options.Word = None,
+    noun: options.Noun = None,
     method: Annotated[
         list[str] | None,
         typer.Option(help="Only this one; as often as needed.  [all of the six that apply]"),
     ] = None,
     model: options.Model = None,
-    editor: Annotated[
-        str | None, typer.Option(metavar="NAME_OR_PATH", help="InstructPix2Pix model.  [toybox-instruct]")
-    ] = None,
-    clip: Annotated[str | None, typer.Option(help="The CLIP that measures.  [fits the model]")] = None,
+    editor: options.Editor = None,
+    clip: options.Clip = None,
     seed: Annotated[int | None, typer.Option(help="Of every picture.  [0]")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.  [each method's]")] = None,
     learning_steps: Annotated[
@@ -57,8 +53,7 @@ def compare(
     from scumble.verbs.compare import compare_to, estimate_compare, table
     from scumble.verbs.compare_task import CompareConfig, Task
 
-    chosen = {name: value for name, value in given.items() if name in CompareConfig.model_fields}
-    settings = options.settings(CompareConfig, config, **chosen, methods=method or None)
+    settings = options.from_command(CompareConfig, given, methods=method or None)
     task = Task.of(settings, image=image, guide=guide, mask=mask, subject=subject)
     if dry_run:
         needs = estimate_compare(task, output)

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from scumble.core.events import Loop
     from scumble.core.events import Progress as Event
+    from scumble.sampling.estimate import Estimate
+    from scumble.verbs.outputs import Saved
 
-__all__ = ["Bars", "Result", "duration", "follow", "give", "say", "size"]
+__all__ = ["duration", "follow", "give", "give_needs", "give_saved", "say", "size"]
 
 Result = TypeVar("Result")
 
@@ -92,6 +94,19 @@ def say(text: str) -> None:
 def give(result: Mapping[str, Any], *, as_json: bool, text: str) -> None:
     """The result of a command, on standard output: JSON, or `text` for people."""
     print(json.dumps(result, ensure_ascii=False) if as_json else text)
+
+
+def give_saved(done: Saved, *, as_json: bool, what: str = "pictures") -> None:
+    """The files that a command wrote, a line each, and the note on them."""
+    if done.note:
+        say(done.note)
+    give({what: done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))
+
+
+def give_needs(needs: Estimate, *, as_json: bool) -> None:
+    """What `--dry-run` tells: the time, the memory, the settings."""
+    text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
+    give(needs.model_dump(mode="json"), as_json=as_json, text=text)
 
 
 def duration(seconds: float) -> str:

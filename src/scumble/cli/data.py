@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from scumble.cli import options
-from scumble.cli.console import duration, follow, give, say, size
+from scumble.cli.console import follow, give, give_needs, say
 
 __all__ = ["app", "data", "instructions", "language_model", "regularization"]
 
@@ -56,11 +56,11 @@ def instructions(
     preset: Annotated[str | None, typer.Option(help="paper, toybox.  [fits the model]")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.  [the preset's]")] = None,
     guidance: GuidanceRange = None,
-    pixels: Annotated[int | None, typer.Option("--size", help="Side of the pictures.  [the model's]")] = None,
+    size: options.Square = None,
     batch: Annotated[int | None, typer.Option(help="Pairs drawn at once.  [4]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all chance.  [0]")] = None,
+    seed: options.Chance = None,
     model: options.Model = None,
-    clip: Annotated[str | None, typer.Option(help="The CLIP that judges.  [fits the model]")] = None,
+    clip: options.Clip = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     form: Annotated[str | None, typer.Option(help="folder, webdataset, parquet.  [folder]")] = None,
@@ -82,13 +82,11 @@ def instructions(
     from scumble.verbs.data_estimate import estimate_instructions
     from scumble.verbs.data_instructions import data_instructions_to
 
-    elsewhere = ("output", "preset", "pixels", "workers", "ray", "config", "dry_run", "as_json")
+    elsewhere = ("output", "preset", "workers", "ray", "config", "dry_run", "as_json")
     chosen = {name: value for name, value in given.items() if name not in elsewhere}
-    settings = config_for(preset, config, size=pixels, **chosen)
+    settings = config_for(preset, config, **chosen)
     if dry_run:
-        needs = estimate_instructions(settings, workers=workers)
-        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-        give(needs.model_dump(mode="json"), as_json=as_json, text=text)
+        give_needs(estimate_instructions(settings, workers=workers), as_json=as_json)
         return
     made = follow(data_instructions_to(settings, output, workers=workers, ray=ray))
     text = f"{made.pairs} {'edits' if settings.text_only else 'pairs'} in {made.path}"
@@ -107,7 +105,7 @@ def language_model(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.  [200]")] = None,
     batch: Annotated[int | None, typer.Option(help="Edits in a step.  [8]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.  [1e-5]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all chance.  [0]")] = None,
+    seed: options.Chance = None,
     device: options.Device = None,
     config: options.ConfigFile = None,
     as_json: options.Json = False,
@@ -130,7 +128,7 @@ def regularization(
     folder: Annotated[Path, typer.Argument(help="Pictures with captions, cat.txt for cat.png.")],
     output: options.Output,
     model: options.Model = None,
-    clip: Annotated[str | None, typer.Option(help="The CLIP that compares.  [fits the model]")] = None,
+    clip: options.Clip = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:

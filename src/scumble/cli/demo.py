@@ -8,15 +8,13 @@ from typing import Annotated
 import typer
 
 from scumble.cli.console import duration, follow, give, say
-from scumble.cli.options import Json, Overwrite
+from scumble.cli.options import Json, Overwrite, Page
 
 __all__ = ["demo"]
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the page.")] = Path(
-        "scumble-demo"
-    ),
+    output: Page = Path("scumble-demo"),
     quick: Annotated[bool, typer.Option("--quick", help="Two minutes: without all that is learnt.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,

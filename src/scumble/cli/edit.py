@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from scumble.cli import options
-from scumble.cli.console import duration, follow, give, say, size
+from scumble.cli.console import follow, give_needs, give_saved
 from scumble.cli.edit_text2live import text2live
-
-if TYPE_CHECKING:
-    from scumble.verbs.generate import Saved
 
 __all__ = ["app", "edit", "instruct", "sdedit"]
 
@@ -40,9 +37,6 @@ ImageScale = Annotated[
     float | None, typer.Option(help="How closely to keep to the picture; 1 to 2.2 is usual.  [1.5]")
 ]
 Judge = Annotated[str | None, typer.Option(help="For --auto: the CLIP that judges.  [fits the model]")]
-Editor = Annotated[
-    str | None, typer.Option(metavar="NAME_OR_PATH", help="An editing model.  [toybox-instruct]")
-]
 
 app = typer.Typer(
     name="edit", help="Edit pictures: by instruction, by painting, by a layer.", no_args_is_help=True
@@ -59,7 +53,7 @@ app.command()(text2live)
 
 @app.command()
 def instruct(
-    image: Annotated[Path, typer.Argument(help="The picture, or a folder of pictures.")],
+    image: options.Pictures,
     instructions: Instructions,
     output: options.Output,
     mask: Editable = None,
@@ -72,18 +66,16 @@ def instruct(
     before: Annotated[str | None, typer.Option(help="For --auto: what the picture shows.")] = None,
     after: Annotated[str | None, typer.Option(help="For --auto: what it should show then.")] = None,
     clip: Judge = None,
-    negative: Annotated[str | None, typer.Option(help="What to lead away from.")] = None,
-    feather: Annotated[int | None, typer.Option(help="Pixels over which the edit fades in.  [0]")] = None,
+    negative: options.Negative = None,
+    feather: options.Feather = None,
     preset: Annotated[str | None, typer.Option(help="fast, paper.  [fast]")] = None,
-    model: Editor = None,
+    model: options.Editor = None,
     weights: options.Weights = None,
-    count: Annotated[int | None, typer.Option(help="How many results of each.  [1]")] = None,
+    count: options.CountOfEach = None,
     seed: options.Seed = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.  [25]")] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="dpmpp_2m, euler_ancestral, ddim, ...  [dpmpp_2m]")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures edited at once.  [8]")] = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    batch: options.Batch = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     low_memory: options.LowMemory = None,
@@ -99,19 +91,16 @@ def instruct(
     from scumble.core.errors import ConfigError
     from scumble.verbs.edit_instruct import InstructConfig, edit_to, estimate_edit
 
-    chosen = {name: value for name, value in given.items() if name in InstructConfig.model_fields}
     if auto and sweep:
         raise ConfigError("--auto and --sweep exclude each other.", "Give one of them.")
-    chosen["weights"] = weights or None
-    chosen["search"] = "auto" if auto else "sweep" if sweep else None
-    settings = options.settings(InstructConfig, config, **chosen)
+    search = "auto" if auto else "sweep" if sweep else None
+    settings = options.from_command(InstructConfig, given, search=search)
     if dry_run:
-        needs = estimate_edit(settings, image, mask=mask)
-        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-        give(needs.model_dump(), as_json=as_json, text=text)
+        give_needs(estimate_edit(settings, image, mask=mask), as_json=as_json)
         return
     files = {"image": image, "out": output, "mask": mask}
-    _give(follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe)), as_json)
+    done = follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe))
+    give_saved(done, as_json=as_json)
 
 
 @app.command()
@@ -121,19 +110,19 @@ def sdedit(
     original: Original = None,
     mask: Mask = None,
     prompt: Annotated[str | None, typer.Option(help="What to show, if words are wanted.")] = None,
-    negative: Annotated[str | None, typer.Option(help="What to lead away from.")] = None,
+    negative: options.Negative = None,
     t0: T0 = None,
     repeats: Annotated[int | None, typer.Option(help="How often to noise and denoise.  [1]")] = None,
-    feather: Annotated[int | None, typer.Option(help="Pixels over which the edit fades in.  [0]")] = None,
+    feather: options.Feather = None,
     preset: Preset = None,
     model: options.Model = None,
     weights: options.Weights = None,
-    count: Annotated[int | None, typer.Option(help="How many pictures of each.  [1]")] = None,
+    count: options.CountOfEach = None,
     seed: options.Seed = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.  [12]")] = None,
     sampler: Annotated[str | None, typer.Option(help="dpmpp_2m, ddim, reverse_sde, ...  [dpmpp_2m]")] = None,
     guidance: options.Guidance = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures painted at once.  [8]")] = None,
+    batch: options.Batch = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     low_memory: options.LowMemory = None,
@@ -148,21 +137,11 @@ def sdedit(
     given = dict(locals())
     from scumble.verbs.edit_sdedit import SdeditConfig, edit_to, estimate_edit
 
-    chosen = {name: value for name, value in given.items() if name in SdeditConfig.model_fields}
-    chosen["weights"] = weights or None
-    if t0 in ("auto", "sweep"):
-        chosen |= {"search": t0, "t0": None}
-    settings = options.settings(SdeditConfig, config, **chosen)
+    searched = {"search": t0, "t0": None} if t0 in ("auto", "sweep") else {}
+    settings = options.from_command(SdeditConfig, given, **searched)
     if dry_run:
-        needs = estimate_edit(settings, guide, original=original, mask=mask)
-        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-        give(needs.model_dump(), as_json=as_json, text=text)
+        give_needs(estimate_edit(settings, guide, original=original, mask=mask), as_json=as_json)
         return
     files = {"guide": guide, "out": output, "original": original, "mask": mask}
-    _give(follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe)), as_json)
-
-
-def _give(done: Saved, as_json: bool) -> None:
-    if done.note:
-        say(done.note)
-    give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))
+    done = follow(edit_to(settings, **files, overwrite=overwrite, with_recipe=not no_recipe))
+    give_saved(done, as_json=as_json)

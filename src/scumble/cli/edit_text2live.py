@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from scumble.cli import options
-from scumble.cli.console import duration, follow, give, say, size
+from scumble.cli.console import follow, give, give_needs, give_saved, say
 
 __all__ = ["text2live"]
 
@@ -29,7 +29,7 @@ def text2live(
     region: Annotated[
         str | None, typer.Option(help="What is edited, as it is now.  [from the prompt]")
     ] = None,
-    mask: Annotated[Path | None, typer.Option(help="White may change, black stays.")] = None,
+    mask: options.Mask = None,
     atlas: Annotated[Path | None, typer.Option(help="Of a video, made by: scumble atlas.")] = None,
     layer: Annotated[
         str | None, typer.Option(help="Of the atlas: background, foreground, foreground-2.  [foreground]")
@@ -65,14 +65,13 @@ def text2live(
         )
     settings = _settings(Text2liveConfig, given)
     if dry_run:
-        _say_needs(estimate_edit(settings, image), as_json=as_json)
+        give_needs(estimate_edit(settings, image), as_json=as_json)
         return
     job = Job.of(settings, image, output, then=(prompt or [])[1:], mask=mask, overwrite=overwrite)
     for note in job.notes:
         say(note)
     loop = edit_to(job, with_recipe=not no_recipe, preview_every=25 if previews else 0)
-    done = follow(_shown(loop, previews))
-    give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))
+    give_saved(follow(loop, preview=previews), as_json=as_json)
 
 
 def _video(given: dict[str, Any]) -> None:
@@ -89,31 +88,9 @@ def _video(given: dict[str, Any]) -> None:
         return
     previews = given["previews"]
     loop = edit_video_to(job, with_recipe=not given["no_recipe"], preview_every=25 if previews else 0)
-    done = follow(_shown(loop, previews))
-    give({"videos": done.files}, as_json=given["as_json"], text="\n".join(str(f["path"]) for f in done.files))
+    give_saved(follow(loop, preview=previews), as_json=given["as_json"], what="videos")
 
 
 def _settings(kind: Any, given: dict[str, Any]) -> Any:
     """What was given of the settings of `kind`, over the TOML file; of several prompts the first."""
-    prompts = given["prompt"] or [None]
-    chosen = {name: value for name, value in given.items() if name in kind.model_fields}
-    return options.settings(kind, given["config"], **(chosen | {"prompt": prompts[0]}))
-
-
-def _say_needs(needs: Any, *, as_json: bool) -> None:
-    text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-    give(needs.model_dump(), as_json=as_json, text=text)
-
-
-def _shown(loop: Any, place: Path | None) -> Any:
-    """The loop, its previews written to `place`."""
-    from scumble.core.images import save_image
-
-    while True:
-        try:
-            event = next(loop)
-        except StopIteration as stop:
-            return stop.value
-        if place is not None and event.preview is not None:
-            save_image(event.preview, place)
-        yield event
+    return options.from_command(kind, given, prompt=(given["prompt"] or [None])[0])

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from scumble.cli import options
-from scumble.cli.console import duration, follow, give, say, size
+from scumble.cli.console import follow, give_needs, give_saved
 
-if TYPE_CHECKING:
-    from scumble.verbs.generate import Estimate
+__all__ = ["generate"]
 
-__all__ = ["Batch", "Count", "Negative", "Preview", "SafetyChecker", "Sampler", "generate"]
-
-Count = Annotated[int | None, typer.Option(help="How many pictures; their seeds follow one another.  [1]")]
-Negative = Annotated[str | None, typer.Option(help="What to lead away from.")]
-Sampler = Annotated[
-    str | None, typer.Option(help="ddim, euler, euler_ancestral, heun, dpmpp_2m, ...  [dpmpp_2m]")
-]
 SafetyChecker = Annotated[
     bool | None, typer.Option("--no-safety-checker", help="Draw without the model's safety checker.")
 ]
 Preview = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A small picture of the work so far, while it goes on.")
 ]
-Batch = Annotated[int | None, typer.Option(help="Pictures drawn at once.  [8]")]
 
 
 def generate(
@@ -34,15 +25,15 @@ def generate(
     output: options.Output,
     model: options.Model = None,
     weights: options.Weights = None,
-    negative: Negative = None,
-    count: Count = None,
+    negative: options.Negative = None,
+    count: options.Count = None,
     seed: options.Seed = None,
     steps: options.Steps = None,
-    sampler: Sampler = None,
+    sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     width: options.Width = None,
     height: options.Height = None,
-    batch: Batch = None,
+    batch: options.Batch = None,
     upscale: Annotated[
         bool, typer.Option("--upscale", help="Make the pictures larger, with the toybox's upscaler.")
     ] = False,
@@ -65,19 +56,15 @@ def generate(
     given = dict(locals())
     from scumble.verbs.generate import GenerateConfig, draw_to, estimate_generate
 
-    chosen = {name: value for name, value in given.items() if name in GenerateConfig.model_fields}
-    chosen |= {"weights": weights or None, "safety_checker": False if no_safety_checker else None}
-    chosen["upscaler"] = upscaler or ("toybox-upscaler" if upscale else None)
-    settings = options.settings(GenerateConfig, config, **chosen)
+    worded = {"safety_checker": False if no_safety_checker else None}
+    worded["upscaler"] = upscaler or ("toybox-upscaler" if upscale else None)
+    settings = options.from_command(GenerateConfig, given, **worded)
     if dry_run:
-        _give_estimate(estimate_generate(settings, output, overwrite=overwrite), as_json=as_json)
+        give_needs(estimate_generate(settings, output, overwrite=overwrite), as_json=as_json)
         return
     shown, every = _previews(preview, output, overwrite=overwrite)
     loop = draw_to(settings, output, overwrite=overwrite, with_recipe=not no_recipe, preview_every=every)
-    done = follow(loop, preview=shown)
-    if done.note:
-        say(done.note)
-    give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))
+    give_saved(follow(loop, preview=shown), as_json=as_json)
 
 
 def _previews(place: Path | None, output: Path, *, overwrite: bool) -> tuple[Path | None, int]:
@@ -91,8 +78,3 @@ def _previews(place: Path | None, output: Path, *, overwrite: bool) -> tuple[Pat
     if place.absolute() == output.absolute():
         raise InputError(f"{place} is the picture's own file.", "Give another for the previews.")
     return planned_paths(place, [0], overwrite=overwrite)[0], PREVIEW_EVERY
-
-
-def _give_estimate(needs: Estimate, *, as_json: bool) -> None:
-    text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-    give(needs.model_dump(), as_json=as_json, text=text)

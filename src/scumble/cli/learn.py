@@ -9,23 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from scumble.cli import options
-from scumble.cli.console import duration, follow, give, say, size
+from scumble.cli.console import follow, give, give_needs, say, size
 
 __all__ = ["app", "custom_diffusion", "dreambooth", "learn", "textual_inversion"]
 
 Folder = Annotated[Path | None, typer.Argument(help="A folder with a few pictures of the subject.")]
-Word = Annotated[str | None, typer.Option(help="The word for it in prompts, such as '<rex>'.")]
-Noun = Annotated[str | None, typer.Option(help="What it is a kind of, such as dog.")]
 Subjects = Annotated[
     list[str] | None,
     typer.Option("--subject", metavar="FOLDER:WORD:NOUN", help="Another subject; as often as needed."),
 ]
-Steps = Annotated[int | None, typer.Option(help="Optimiser steps.  [the preset's]")]
-Rate = Annotated[float | None, typer.Option(help="Learning rate.  [the preset's]")]
-BatchSize = Annotated[int | None, typer.Option(help="Pictures in a step.  [the preset's]")]
-Size = Annotated[int | None, typer.Option(help="Pixels, as the side of a square.  [the model's]")]
-
-Seed = Annotated[int | None, typer.Option(help="Of all chance in the learning.  [0]")]
 PriorWeight = Annotated[
     float | None, typer.Option(help="Weight of what keeps it from forgetting; 0 does without.  [1]")
 ]
@@ -42,19 +34,19 @@ def learn() -> None:
 def textual_inversion(
     output: options.Output,
     folder: Folder = None,
-    word: Word = None,
-    noun: Noun = None,
+    word: options.Word = None,
+    noun: options.Noun = None,
     subject: Subjects = None,
     preset: Annotated[
         str | None, typer.Option(help="default, paper, style, pivotal, toybox.  [fits the model]")
     ] = None,
     vectors: Annotated[int | None, typer.Option(help="Vectors of the word.  [the preset's]")] = None,
     initial: Annotated[str | None, typer.Option(help="Words to start from.  [the noun]")] = None,
-    steps: Steps = None,
-    lr: Rate = None,
-    batch: BatchSize = None,
-    size: Size = None,
-    seed: Seed = None,
+    steps: options.LearningSteps = None,
+    lr: options.LearningRate = None,
+    batch: options.LearningBatch = None,
+    size: options.Square = None,
+    seed: options.Chance = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -71,8 +63,8 @@ def textual_inversion(
 def dreambooth(
     output: options.Output,
     folder: Folder = None,
-    word: Word = None,
-    noun: Noun = None,
+    word: options.Word = None,
+    noun: options.Noun = None,
     subject: Subjects = None,
     preset: Annotated[
         str | None,
@@ -90,11 +82,11 @@ def dreambooth(
     upscaler_steps: Annotated[
         int | None, typer.Option(help="Optimiser steps of the upscaler.  [the preset's]")
     ] = None,
-    steps: Steps = None,
-    lr: Rate = None,
-    batch: BatchSize = None,
-    size: Size = None,
-    seed: Seed = None,
+    steps: options.LearningSteps = None,
+    lr: options.LearningRate = None,
+    batch: options.LearningBatch = None,
+    size: options.Square = None,
+    seed: options.Chance = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -111,8 +103,8 @@ def dreambooth(
 def custom_diffusion(
     output: options.Output,
     folder: Folder = None,
-    word: Word = None,
-    noun: Noun = None,
+    word: options.Word = None,
+    noun: options.Noun = None,
     subject: Subjects = None,
     preset: Annotated[
         str | None, typer.Option(help="default, paper, joint, face, toybox.  [fits the model]")
@@ -129,11 +121,11 @@ def custom_diffusion(
     analyse: Annotated[
         bool, typer.Option("--analyse", help="Measure which layers change most, in the folder OUT, and stop.")
     ] = False,
-    steps: Steps = None,
-    lr: Rate = None,
-    batch: BatchSize = None,
-    size: Size = None,
-    seed: Seed = None,
+    steps: options.LearningSteps = None,
+    lr: options.LearningRate = None,
+    batch: options.LearningBatch = None,
+    size: options.Square = None,
+    seed: options.Chance = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -157,8 +149,8 @@ def _learn(method: str, given: dict[str, Any]) -> None:
     subjects = [_subject(text) for text in given["subject"] or []]
     if given["folder"] is not None:
         subjects.insert(0, (given["folder"], given["word"] or "", given["noun"] or ""))
-    where = {name: given[name] for name in ("model", "device", "dtype") if given[name] is not None}
-    on = ModelConfig.of(where)
+    where = {name: given[name] for name in ("model", "device", "dtype")}
+    on = options.settings(ModelConfig, None, **where)
     common = ("steps", "lr", "batch", "size", "seed")
     own = ("vectors", "initial", "train", "rank", "prior_weight", "upscaler_steps")
     chosen = {name: given.get(name) for name in (*common, *own)}
@@ -167,8 +159,7 @@ def _learn(method: str, given: dict[str, Any]) -> None:
     config = config_for(method, on.model, given["preset"], given["config"], **chosen)
     if given["dry_run"]:
         needs = estimate_learn(config, on, method=method, upscaler=given.get("upscaler"))
-        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-        give(needs.model_dump(), as_json=given["as_json"], text=text)
+        give_needs(needs, as_json=given["as_json"])
         return
     out: Path = given["output"]
     if given.get("analyse"):
@@ -190,7 +181,7 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         "words": done.words,
     }
     shown = f"a photo of a {done.use}" if done.words else done.use
-    text = f"{out} ({size(done.bytes)})\nUse it: scumble generate {quote(shown)} --with {out} -o out.png"
+    text = f"{out} ({size(done.bytes)})\nUse it: scumble generate {quote(shown)} --with {quote(str(out))} -o out.png"
     give(facts, as_json=given["as_json"], text=text)
 
 

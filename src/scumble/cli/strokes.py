@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from scumble.cli.console import follow, give
-from scumble.cli.options import ConfigFile, Json, NoRecipe, Output, Overwrite, settings
+from scumble.cli.options import ConfigFile, Json, NoRecipe, Output, Overwrite, Pictures, settings
 
 __all__ = ["strokes"]
 
 
 def strokes(
-    image: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    image: Pictures,
     output: Output,
     colours: Annotated[int | None, typer.Option(help="Colours of the palette.  [6]")] = None,
     kernel: Annotated[

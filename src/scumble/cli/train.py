@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scumble.cli import options
-from scumble.cli.console import duration, follow, give, say, size
+from scumble.cli.console import follow, give, give_needs, say
 
 __all__ = ["app", "instruct_pix2pix", "train"]
 
@@ -29,20 +29,18 @@ def instruct_pix2pix(
     ] = None,
     train: Annotated[str | None, typer.Option(help="all, low-rank.  [the preset's]")] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of low-rank changes.  [16]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.  [the preset's]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.  [the preset's]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pairs in a step.  [the preset's]")] = None,
+    steps: options.LearningSteps = None,
+    lr: options.LearningRate = None,
+    batch: options.LearningBatch = None,
     micro_batch: Annotated[int | None, typer.Option(help="Pairs computed at once.  [the batch]")] = None,
-    pixels: Annotated[
-        int | None, typer.Option("--size", help="Pixels, as the side of a square.  [the model's]")
-    ] = None,
+    size: options.Square = None,
     validate_every: Annotated[
         int | None, typer.Option(help="Steps between looks at held-out edits; 0 never.  [500]")
     ] = None,
     clip: Annotated[
         str | None, typer.Option(help="The CLIP that judges them.  [the toybox's own, or none]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all chance.  [0]")] = None,
+    seed: options.Chance = None,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME_OR_PATH", help="Text-to-image or editing model to start from.  [toybox]"),
@@ -61,15 +59,12 @@ def instruct_pix2pix(
     from scumble.verbs.load import ModelConfig
     from scumble.verbs.train_instruct import estimate_train, run_folder, settings_for, train_to
 
-    where = {"model": model, "device": device, "dtype": dtype}
-    on = ModelConfig.of({name: value for name, value in where.items() if value is not None})
-    given = {"train": train, "rank": rank, "steps": steps, "lr": lr, "batch": batch, "size": pixels}
+    on = options.settings(ModelConfig, None, model=model, device=device, dtype=dtype)
+    given = {"train": train, "rank": rank, "steps": steps, "lr": lr, "batch": batch, "size": size}
     given |= {"micro_batch": micro_batch, "validate_every": validate_every, "seed": seed}
     settings = settings_for(on.model, preset, config, **given)
     if dry_run:
-        needs = estimate_train(data, settings, on)
-        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-        give(needs.model_dump(), as_json=as_json, text=text)
+        give_needs(estimate_train(data, settings, on), as_json=as_json)
         return
     if any(run_folder(output).glob("checkpoints/*.safetensors")):
         say(f"Going on from {run_folder(output)}.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from scumble.cli import options
-from scumble.cli.console import duration, follow, give, say, size
+from scumble.cli.console import follow, give_needs, give_saved
 
 __all__ = ["upscale"]
 
@@ -25,17 +24,17 @@ NoiseLevel = Annotated[
 
 
 def upscale(
-    image: Annotated[Path, typer.Argument(help="The picture, or a folder of pictures.")],
+    image: options.Pictures,
     output: options.Output,
     prompt: Annotated[str | None, typer.Option(help="What it shows, for upscalers that read.")] = None,
-    negative: Annotated[str | None, typer.Option(help="What to lead away from.")] = None,
+    negative: options.Negative = None,
     noise_level: NoiseLevel = None,
     model: Upscaler = None,
     weights: options.Weights = None,
-    count: Annotated[int | None, typer.Option(help="How many of each picture.  [1]")] = None,
+    count: options.CountOfEach = None,
     seed: options.Seed = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.  [20]")] = None,
-    sampler: Annotated[str | None, typer.Option(help="dpmpp_2m, ddim, heun, ...  [dpmpp_2m]")] = None,
+    sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     tile: Annotated[
         int | None, typer.Option(help="Pixels, the side of the windows large pictures are done in.")
@@ -54,14 +53,9 @@ def upscale(
     given = dict(locals())
     from scumble.verbs.upscale import UpscaleConfig, estimate_upscale, upscale_to
 
-    chosen = {name: value for name, value in given.items() if name in UpscaleConfig.model_fields}
-    settings = options.settings(UpscaleConfig, config, **{**chosen, "weights": weights or None})
+    settings = options.from_command(UpscaleConfig, given)
     if dry_run:
-        needs = estimate_upscale(settings, image)
-        text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
-        give(needs.model_dump(), as_json=as_json, text=text)
+        give_needs(estimate_upscale(settings, image), as_json=as_json)
         return
     done = follow(upscale_to(settings, image, output, overwrite=overwrite, with_recipe=not no_recipe))
-    if done.note:
-        say(done.note)
-    give({"pictures": done.files}, as_json=as_json, text="\n".join(str(row["path"]) for row in done.files))
+    give_saved(done, as_json=as_json)

@@ -35,8 +35,7 @@ def merge(
     from scumble.verbs.load import ModelConfig
     from scumble.verbs.merge import merge_to
 
-    given = {"model": model, "device": device}
-    on = ModelConfig.of({name: value for name, value in given.items() if value is not None})
+    on = options.settings(ModelConfig, None, model=model, device=device)
     done = merge_to(files, on, output, how=how, captions=captions, ridge=ridge, overwrite=overwrite)
     if done.note:
         say(done.note)
@@ -67,8 +66,7 @@ def convert(
     from scumble.verbs.convert import convert_to
     from scumble.verbs.load import ModelConfig
 
-    given = {"model": model, "device": "cpu", "trust_pickle": trust_pickle}
-    on = ModelConfig.of({name: value for name, value in given.items() if value is not None})
+    on = options.settings(ModelConfig, None, model=model, device="cpu", trust_pickle=trust_pickle)
     done = convert_to(
         source,
         to,
