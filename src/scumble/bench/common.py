@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -28,11 +29,15 @@ __all__ = [
     "judged",
     "kept",
     "machine",
+    "once",
     "one_of",
     "percent",
     "rounded",
     "write_json",
+    "written",
 ]
+
+Found = TypeVar("Found")
 
 BATCH = 20
 """Pictures drawn at a time."""
@@ -96,6 +101,34 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     libraries = {name: version(name) for name in ("torch", "diffusers", "transformers")}
     return {"processor": platform.machine(), "threads": torch.get_num_threads(), **libraries}
+
+
+def written(
+    out: Path,
+    scores: dict[str, Any],
+    table: Callable[[dict[str, Any]], str],
+    *,
+    begun: float | None = None,
+) -> dict[str, Any]:
+    """The scores of a run, with the machine added and rounded, as they are put into `scores.json` and, as
+    `table` shows them, into `table.md` of the folder `out`.
+
+    `begun` is when the run began by `time.perf_counter`; none leaves out how long it took.
+    """
+    took = {} if begun is None else {"seconds": round(time.perf_counter() - begun)}
+    scores = rounded(scores | {"machine": machine() | took})
+    write_json(out / "scores.json", scores)
+    atomic_write(out / "table.md", (table(scores) + "\n").encode())
+    return scores
+
+
+def once(place: Path, work: Loop[Found]) -> Loop[Found]:
+    """What `work` returns, plain enough for JSON and kept in the file `place`; read from there, and `work`
+    not begun, where it is there already.
+    """
+    if not place.is_file():
+        write_json(place, (yield from work))
+    return json.loads(place.read_bytes())
 
 
 def percent(share: float) -> str:

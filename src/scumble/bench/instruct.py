@@ -20,14 +20,13 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from scumble.bench.common import claim, kept, machine, rounded, write_json
+from scumble.bench.common import claim, kept, written
 from scumble.bench.instruct_case import Case, known
 from scumble.bench.instruct_table import table
 from scumble.bench.instruct_truth import Truth, chains, edits, whole
 from scumble.bench.plot import plot
 from scumble.core.config import Config
 from scumble.core.events import Loop, finish
-from scumble.core.files import atomic_write
 from scumble.core.images import from_unit, save_image, to_model
 from scumble.data.paintings import painting
 from scumble.methods import instruct_pix2pix, sdedit
@@ -129,11 +128,7 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
         "chains": (yield from _chains(bench)) if settings.chains else {},
     }
     _sheet(out / "sheet.png", case.truth, edited)
-    scores["machine"] = machine() | {"seconds": round(time.perf_counter() - start)}
-    scores = rounded(scores)
-    write_json(out / "scores.json", scores)
-    atomic_write(out / "table.md", (table(scores) + "\n").encode())
-    return scores
+    return written(out, scores, table, begun=start)
 
 
 # Pictures

@@ -13,7 +13,6 @@ presets were tuned on others. A run that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -27,10 +26,9 @@ from scumble.adapters.weights import Weights
 from scumble.bench.claims import custom
 from scumble.bench.claims.lab import WORD, Lab
 from scumble.bench.claims.lab import Settings as LabSettings
-from scumble.bench.common import claim, machine, one_of, rounded, write_json
+from scumble.bench.common import claim, once, one_of, written
 from scumble.core.config import Config
 from scumble.core.events import Loop, Progress
-from scumble.core.files import atomic_write
 from scumble.methods import dreambooth
 from scumble.metrics.prior import diversity, prior_preservation
 from scumble.metrics.similarity import paired_similarity
@@ -96,19 +94,16 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
     for name in settings.methods:
         for seed, lab in enumerate(labs):
             for subject in lab.subjects:
-                rows.append((yield from _row(out, lab, name, seed, subject)))
+                place = out / "rows" / f"{name}-{seed}-{subject.name}.json"
+                rows.append((yield from once(place, _row(lab, name, seed, subject))))
                 yield Progress(stage="subjects", step=len(rows), total=total)
     scores: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "methods": {name: _summary([r for r in rows if r["method"] == name]) for name in settings.methods},
         "two subjects": (yield from _two(out, labs)) if settings.two else {},
         "each": rows,
-        "machine": machine(),
     }
-    scores = rounded(scores)
-    write_json(out / "scores.json", scores)
-    atomic_write(out / "table.md", (table(scores) + "\n").encode())
-    return scores
+    return written(out, scores, table)
 
 
 def table(scores: dict[str, Any]) -> str:
@@ -136,11 +131,8 @@ def _lab(out: Path, settings: Settings, seed: int) -> Lab:
     return Lab(LabSettings(**given, seed=1000 * seed), out / f"seed-{seed}")
 
 
-def _row(out: Path, lab: Lab, name: str, seed: int, subject: Subject) -> Loop[dict[str, Any]]:
-    """The figures of one subject learnt by one method, kept in a file of their own."""
-    place = out / "rows" / f"{name}-{seed}-{subject.name}.json"
-    if place.is_file():
-        return json.loads(place.read_bytes())
+def _row(lab: Lab, name: str, seed: int, subject: Subject) -> Loop[dict[str, Any]]:
+    """The figures of one subject learnt by one method."""
     method, changes = METHODS[name]
     photos = (lab.photos(subject), WORD, subject.noun)
     weights = yield from lab.learnt(f"{name}-{subject.name}", method, [photos], **changes)
@@ -155,7 +147,7 @@ def _row(out: Path, lab: Lab, name: str, seed: int, subject: Subject) -> Loop[di
     def apart(one: Tensor, other: Tensor) -> Tensor:
         return 1 - paired_similarity(lab.seen(one), lab.seen(other))
 
-    found = {
+    return {
         "method": name,
         "seed": seed,
         "subject": subject.name,
@@ -168,8 +160,6 @@ def _row(out: Path, lab: Lab, name: str, seed: int, subject: Subject) -> Loop[di
         "seconds": lab.seconds(weights),
         **_bytes(weights, method),
     }
-    write_json(place, found)
-    return found
 
 
 def _bytes(weights: Path, method: str) -> dict[str, int]:
@@ -213,18 +203,21 @@ def _summary_of(
 
 def _two(out: Path, labs: Sequence[Lab]) -> Loop[dict[str, Any]]:
     """Share of pictures in which both of two things are seen: plain, learnt together, and merged."""
-    found: dict[str, list[float]] = {"two plain things": [], "learnt together": [], "merged": []}
+    rows: list[dict[str, float]] = []
     for seed, lab in enumerate(labs):
-        place = out / "rows" / f"two-{seed}.json"
-        if not place.is_file():
-            joint = yield from custom.two_subjects(lab)
-            merged = yield from custom.merge(lab)
-            shares = (joint["plain nouns"], joint["together"], merged["merged"])
-            write_json(place, dict(zip(found, shares, strict=True)))
-        for name, value in json.loads(place.read_bytes()).items():
-            found[name].append(value)
-        yield Progress(stage="two subjects", step=seed + 1, total=len(labs))
-    return {name: _spread(values) for name, values in found.items()}
+        rows.append((yield from once(out / "rows" / f"two-{seed}.json", _two_of(lab))))
+        yield Progress(stage="two subjects", step=len(rows), total=len(labs))
+    return {name: _spread([row[name] for row in rows]) for name in rows[0]}
+
+
+def _two_of(lab: Lab) -> Loop[dict[str, float]]:
+    joint = yield from custom.two_subjects(lab)
+    merged = yield from custom.merge(lab)
+    return {
+        "two plain things": joint["plain nouns"],
+        "learnt together": joint["together"],
+        "merged": merged["merged"],
+    }
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

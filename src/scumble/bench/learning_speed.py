@@ -22,12 +22,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scumble.bench.common import as_saved, claim, machine, one_of, rounded, write_json
+from scumble.bench.common import as_saved, claim, one_of, written
 from scumble.bench.timed import FLOORS
 from scumble.core.config import Config
 from scumble.core.errors import InputError
 from scumble.core.events import Loop, Progress
-from scumble.core.files import atomic_folder, atomic_write
+from scumble.core.files import atomic_folder
 from scumble.core.images import from_unit, save_image
 from scumble.datagen.exact_pairs import edit_of
 from scumble.world.pairs import render_edits
@@ -162,10 +162,7 @@ def measure(out: Path, checkout: Path, settings: Settings) -> Loop[dict[str, Any
             rows[name][side] = _timed(out, f"{name} {side}", command, settings.warmup)
             done += 1
             yield Progress(stage="timing", step=done, total=4 * len(settings.methods))
-    scores = rounded({"settings": settings.model_dump(mode="json"), "methods": rows, "machine": machine()})
-    write_json(out / "scores.json", scores)
-    atomic_write(out / "table.md", (table(scores) + "\n").encode())
-    return scores
+    return written(out, {"settings": settings.model_dump(mode="json"), "methods": rows}, table)
 
 
 def table(scores: dict[str, Any]) -> str:

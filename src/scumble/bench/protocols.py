@@ -29,13 +29,12 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from scumble.bench.common import claim, machine, one_of, rounded, write_json
+from scumble.bench.common import claim, one_of, written
 from scumble.bench.editors import EDITORS
 from scumble.bench.sets import EDITS, SUBJECTS, EditCase, SubjectCase, read_edits, read_subjects
 from scumble.core import rng
 from scumble.core.config import Config
 from scumble.core.events import Loop, Progress
-from scumble.core.files import atomic_write
 from scumble.core.images import read_image, save_image, to_unit
 from scumble.metrics.features import Features
 from scumble.metrics.pixels import l1, mse
@@ -149,11 +148,7 @@ def measure(out: Path, place: Path, settings: Settings) -> Loop[dict[str, Any]]:
     scores = {"set": settings.set, "method": settings.method, "cases": len(cases)}
     scores |= yield from run(out, cases, settings, rulers)
     scores["settings"] = settings.model_dump(mode="json")
-    scores["machine"] = machine() | {"seconds": round(time.perf_counter() - start)}
-    scores = rounded(scores)
-    write_json(out / "scores.json", scores)
-    atomic_write(out / "table.md", (table(scores) + "\n").encode())
-    return scores
+    return written(out, scores, table, begun=start)
 
 
 def table(scores: dict[str, Any]) -> str:

@@ -20,19 +20,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from scumble.bench.common import (
-    as_saved,
-    claim,
-    judged,
-    kept,
-    machine,
-    percent,
-    rounded,
-    write_json,
-)
+from scumble.bench.common import as_saved, claim, judged, kept, percent, written
 from scumble.core.config import Config
 from scumble.core.events import Loop, Progress, finish
-from scumble.core.files import atomic_write
 from scumble.core.images import from_unit, grid, save_image, to_model, to_unit
 from scumble.data.paintings import Painting, painting
 from scumble.data.strokes import stroke_painting
@@ -126,12 +116,8 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
         "auto": (yield from _searched(bench, drawn)),
         "colour edit": (yield from _edited(bench, "colour", _brushed)),
         "sunglasses": (yield from _edited(bench, "sunglasses", _sketched)),
-        "machine": machine() | {"seconds": round(time.perf_counter() - start)},
     }
-    scores = rounded(scores)
-    write_json(out / "scores.json", scores)
-    atomic_write(out / "table.md", (table(scores) + "\n").encode())
-    return scores
+    return written(out, scores, table, begun=start)
 
 
 def table(scores: dict[str, Any]) -> str:

@@ -18,11 +18,10 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from scumble.bench.common import BATCH, as_saved, claim, judged, kept, machine, one_of, rounded, write_json
+from scumble.bench.common import BATCH, as_saved, claim, judged, kept, one_of, written
 from scumble.core import rng
 from scumble.core.config import Config
 from scumble.core.events import Loop, Progress
-from scumble.core.files import atomic_write
 from scumble.core.images import from_model, from_unit, grid, save_image, to_model
 from scumble.diffusion.samplers import SAMPLERS
 from scumble.diffusion.spacing import levels_for
@@ -136,11 +135,8 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
         scores[name] = _verdicts(bench, pictures)
         yield Progress(stage="judging", step=len(scores) - 5, total=3)
     scores["drawn"]["retrieval"] = toy_world.retrieval(bench.clip, to_model(drawn), bench.captions)
-    scores["machine"] = machine() | {"seconds": round(time.perf_counter() - start)}
-    write_json(out / "scores.json", rounded(scores))
-    atomic_write(out / "table.md", (table(scores) + "\n").encode())
     save_image(grid(from_unit(drawn[:SHEET]), columns=8), out / "sheet.png")
-    return rounded(scores)
+    return written(out, scores, table, begun=start)
 
 
 def table(scores: dict[str, Any]) -> str:
