@@ -213,7 +213,7 @@ def test_wrong_tasks_are_a_sentence(tmp_path: Path) -> None:
         settings(before="a cat")
     (tmp_path / "full").mkdir()
     picture(tmp_path / "full" / "x.png")
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match="exists already"):
         finish(compare.compare_to(Task.of(settings(), guide=image), tmp_path / "full"))
 
 

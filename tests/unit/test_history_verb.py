@@ -54,6 +54,8 @@ def test_list_show_thumbnails_and_prune(chain: Path) -> None:
     assert [line.split()[0] for line in lines] == ["3", "2", "1"]
     assert "a cat" in lines[1]
     assert len(run("history", "--count", 1, "--json").json["entries"]) == 1
+    assert len(run("history", "--count", 10**20, "--json").json["entries"]) == 3
+    assert run("history", "prune", "--keep", 10**20, "--json").json["forgotten"] == 0
     shown = run("history", "show", chain / "painted.png", "--json").json
     assert [row["number"] for row in shown["ancestors"]] == [1]
     assert [row["number"] for row in shown["children"]] == [3]

@@ -25,12 +25,12 @@ import torch
 from scumble.core import rng
 from scumble.core.errors import InputError
 from scumble.core.files import read_bytes
+from scumble.core.images import SUFFIXES
 
 __all__ = ["EDITS", "SUBJECTS", "EditCase", "SubjectCase", "read_edits", "read_subjects"]
 
 MAX_TEXT = 256_000_000
 """The longest list read, in bytes: the 450 000 prompts of InstructPix2Pix are a tenth of it."""
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 LIVE = ("cat", "dog")
 """Classes of DreamBench that are animals, which have prompts of their own."""
 
@@ -48,7 +48,7 @@ class SubjectCase:
 
     @property
     def pictures(self) -> list[Path]:
-        return sorted(p for p in self.folder.iterdir() if p.suffix.lower() in PICTURES)
+        return sorted(p for p in self.folder.iterdir() if p.suffix.lower() in SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)

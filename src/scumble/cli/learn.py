@@ -181,7 +181,8 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         "words": done.words,
     }
     shown = f"a photo of a {done.use}" if done.words else done.use
-    text = f"{out} ({size(done.bytes)})\nUse it: scumble generate {quote(shown)} --with {quote(str(out))} -o out.png"
+    use = f"scumble generate {quote(shown)} --with {quote(str(out))} -o out.png"
+    text = f"{out} ({size(done.bytes)})\nUse it: {use}"
     give(facts, as_json=given["as_json"], text=text)
 
 

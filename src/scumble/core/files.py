@@ -119,7 +119,8 @@ def check_writable(path: Path | str) -> None:
     path = Path(path)
     with explained(path, "written"):
         path.is_symlink()  # raises for a name that is too long
-        place = next(folder for folder in path.parents if folder.exists() or folder.is_symlink())
+        above = path.absolute().parents or [path]  # the root has nothing above it
+        place = next(folder for folder in above if folder.exists() or folder.is_symlink())
         if not place.is_dir():
             raise NotADirectoryError
         trial = place / f".{token_hex(6)}{_PARTIAL}"

@@ -32,6 +32,7 @@ from scumble.core.files import atomic_write, read_bytes
 __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
+    "SUFFIXES",
     "Picture",
     "check_size",
     "crop_back",
@@ -61,6 +62,8 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True, "exact": True}),
 }
+SUFFIXES = tuple(_FORMATS)
+"""Of the files that pictures are read from and written to."""
 _LONGEST = {"JPEG": 65_500, "WEBP": 16_383}
 """The most pixels along a side that a file of a format holds."""
 SHEET_PIXELS, SHEET_SIDE = 40_000_000, _LONGEST["WEBP"]

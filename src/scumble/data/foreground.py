@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
 from scumble.core.errors import ImageError, InputError
-from scumble.core.images import read_mask
+from scumble.core.images import SUFFIXES, read_mask
 from scumble.data.flow import Flow, carried, opencv
 
 __all__ = ["Box", "carried_masks", "fitted", "grabcut", "read_masks"]
@@ -26,7 +26,6 @@ Box = tuple[int, int, int, int]
 BAND = 0.02
 """Width, as a share of the shorter side, of the rim in which a carried mask is decided anew."""
 ROUNDS = 3
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def read_masks(place: Path | str, frames: int, size: tuple[int, int]) -> Tensor:

@@ -22,11 +22,10 @@ from torch.nn.functional import interpolate
 
 from scumble.core.errors import ImageError, InputError
 from scumble.core.files import read_bytes
-from scumble.core.images import read_image, read_mask, to_unit
+from scumble.core.images import SUFFIXES, read_image, read_mask, to_unit
 
 __all__ = [
     "SMALLEST",
-    "SUFFIXES",
     "Shot",
     "Subject",
     "buckets",
@@ -36,7 +35,6 @@ __all__ = [
     "worded",
 ]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SMALLEST = 32
 """Pixels that the shorter side of a picture must have."""
 MAX_CAPTION = 10_000

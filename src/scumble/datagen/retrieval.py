@@ -24,9 +24,9 @@ from torch import Tensor
 
 from scumble.core.errors import InputError, MissingExtraError
 from scumble.core.events import Loop, Progress
-from scumble.core.images import read_image
+from scumble.core.images import SUFFIXES, read_image
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
-from scumble.data.subjects import SUFFIXES, Shot, captions_of, cropped
+from scumble.data.subjects import Shot, captions_of, cropped
 from scumble.datagen.priors import Prior
 from scumble.models import toybox
 from scumble.models.clip import Clip, load_clip

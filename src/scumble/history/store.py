@@ -51,6 +51,8 @@ PATIENCE = 5.0
 """Seconds to wait for another process that is writing."""
 SIDE = 128
 """Longest side of a thumbnail, in pixels."""
+LARGEST = 2**63 - 1
+"""The largest number that SQLite holds; what a person asks for may be larger."""
 
 SCHEMA = """
 CREATE TABLE output (
@@ -214,7 +216,9 @@ class Store:
             before = self.count
             if keep is not None:
                 newest = "SELECT id FROM output ORDER BY id DESC LIMIT ?"
-                self._database.execute(f"DELETE FROM output WHERE id NOT IN ({newest})", (keep,))
+                self._database.execute(
+                    f"DELETE FROM output WHERE id NOT IN ({newest})", (min(keep, LARGEST),)
+                )
             if older_than is not None:
                 self._database.execute("DELETE FROM output WHERE made < ?", (older_than,))
             if gone:
@@ -263,11 +267,11 @@ class Store:
 
     def newest(self, count: int = 20) -> list[Entry]:
         """The newest `count` entries, newest first."""
-        return self._entries("ORDER BY id DESC LIMIT ?", count)
+        return self._entries("ORDER BY id DESC LIMIT ?", min(count, LARGEST))
 
     def entry(self, number: int) -> Entry:
         """The entry of that number. Raises InputError."""
-        found = self._entries("WHERE id = ?", number) if number < 2**63 else []
+        found = self._entries("WHERE id = ?", number) if number <= LARGEST else []
         if not found:
             raise InputError(f"The history has no entry {number}.", "`scumble history` lists what it has.")
         return found[0]

@@ -25,7 +25,8 @@ from scumble.models.atlas import Atlas
 from scumble.models.atlas_file import SavedAtlas, finished, layer_names, save_atlas
 from scumble.models.atlas_fit import PRESETS, AtlasConfig, Fit, Footage
 from scumble.verbs.edit_text2live import image_of
-from scumble.verbs.load import best_device
+from scumble.verbs.load import chosen_device
+from scumble.verbs.outputs import check_free
 
 __all__ = ["AtlasVideoConfig", "AtlasWork", "atlas", "atlas_to", "faithfulness", "make_atlas", "read_footage"]
 
@@ -110,9 +111,7 @@ def atlas_to(
     config = config.seeded()
     names = layer_names(len(masks) or 1)
     sheets = [out.with_name(f"{out.stem}-{name}.png") for name in names]
-    taken = [path for path in (out, *sheets) if path.exists()]
-    if taken and not overwrite:
-        raise InputError(f"{taken[0]} exists already.", "Give another name with -o, or say --overwrite.")
+    check_free([out, *sheets], overwrite=overwrite)
     work = yield from read_footage(config, video, masks=masks, box=box, flow=flow)
     made = yield from make_atlas(config, work)
     save_atlas(out, made)
@@ -152,7 +151,7 @@ def read_footage(
         given = [grabcut(frames[0], _scaled(box, read.size, size))]
     both = (yield from find_flow(frames)) if flow is None else read_flow(flow, len(frames), size)
     whole = [_in_all_frames(config, frames, fitted(mask, size), both) for mask in given]
-    device = best_device() if config.device == "auto" else config.device
+    device = chosen_device(config.device)
     footage = Footage(
         frames=frames.to(device),
         masks=(torch.cat(whole, dim=1) * 255).round().to(torch.uint8).to(device),

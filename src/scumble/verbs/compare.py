@@ -28,8 +28,8 @@ from scumble.verbs.compare_page import page
 from scumble.verbs.compare_runs import ESTIMATES, RUNS, Run
 from scumble.verbs.compare_scores import AXES, Scorer
 from scumble.verbs.compare_task import METHODS, CompareConfig, Task, why_not
-from scumble.verbs.load import RANDOM_MODEL, best_device
-from scumble.verbs.outputs import save_pictures
+from scumble.verbs.load import RANDOM_MODEL, chosen_device
+from scumble.verbs.outputs import check_new, save_pictures
 
 __all__ = ["Comparison", "compare", "compare_to", "estimate_compare", "table"]
 
@@ -126,8 +126,7 @@ def _claim(out: Path, task: Task) -> None:
         if json.loads(place.read_bytes()) != json.loads(json.dumps(about)):
             raise InputError(f"{out} holds another comparison.", "Give another folder with -o.")
         return
-    if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"{out} exists already and is not empty.", "Give another folder with -o.")
+    check_new(out)
     atomic_write(place, (json.dumps(about, indent=2) + "\n").encode())
 
 
@@ -147,7 +146,7 @@ def _done(run: Run, with_recipe: bool) -> Loop[dict[str, Any]]:
 def _worked(run: Run, with_recipe: bool) -> Loop[dict[str, Any]]:
     """Let a method work. What it cannot do is a sentence in its row; the others go on."""
     failed, settings = "", dict[str, Any]()
-    with peak_memory(_device(run)) as peak:
+    with peak_memory(chosen_device(run.task.config.device)) as peak:
         try:
             picture = yield from RUNS[run.method](run)
         except ScumbleError as problem:
@@ -168,10 +167,6 @@ def _worked(run: Run, with_recipe: bool) -> Loop[dict[str, Any]]:
         "commands": run.commands,
         "notes": run.notes,
     }
-
-
-def _device(run: Run) -> str:
-    return best_device() if run.task.config.device == "auto" else run.task.config.device
 
 
 def estimate_compare(task: Task, out: Path) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from scumble.core.errors import InputError
 from scumble.core.events import Loop, finish
 from scumble.core.files import read_bytes, sha256
@@ -17,6 +15,7 @@ from scumble.datagen.remote_model import Address, RemoteModel
 from scumble.datagen.shards import Counts
 from scumble.datagen.triples import Sieve, Triple, cleaned, grammar, read_triples
 from scumble.verbs.data_config import DEFAULT_COUNT, InstructionsConfig
+from scumble.verbs.load import chosen_device
 
 __all__ = ["edits_of", "gather_edits"]
 
@@ -78,9 +77,8 @@ def _asker(config: InstructionsConfig) -> tuple[Ask, list[Any]]:
         return RemoteModel(place, sampling), [place.url, place.model, place.form, said]
     from scumble.datagen.language_model import load_language_model
 
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     name = config.language_model or ""
-    model = load_language_model(name, sampling, seed=config.seed, device=device)
+    model = load_language_model(name, sampling, seed=config.seed, device=chosen_device(config.device))
     weights = Path(name) / "model.safetensors"
     return model, [sha256(weights) if weights.is_file() else name, config.seed, config.at_once, said]
 

@@ -34,6 +34,7 @@ from scumble.models.hash import fingerprint
 from scumble.models.load import find
 from scumble.verbs.data_config import DEFAULT_COUNT, InstructionsConfig, config_for
 from scumble.verbs.data_edits import gather_edits
+from scumble.verbs.outputs import check_new
 
 __all__ = ["Made", "clip_name", "data_instructions", "data_instructions_to", "plan"]
 
@@ -67,8 +68,7 @@ def data_instructions_to(
 
     Nothing of `workers` and `ray` shows in the result. Raises InputError where `out` exists, before any work.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} exists already.", "Give another name with -o, or remove it.")
+    check_new(out)
     if config.text_only and out.suffix != ".jsonl":
         raise InputError(f"{out} does not end in .jsonl.", "Edits in words are one such file.")
     require(config.form)

@@ -7,6 +7,7 @@ from pathlib import Path
 from scumble.core.errors import InputError
 from scumble.core.events import Loop
 from scumble.datagen.retrieval import captions_in, clip_for, write_index
+from scumble.verbs.outputs import check_free
 
 __all__ = ["index_captions"]
 
@@ -20,8 +21,7 @@ def index_captions(
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out} does not end in .safetensors.", "Give a name like dogs.safetensors.")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already.", "Give another name with -o, or say --overwrite.")
+    check_free([out], overwrite=overwrite)
     captions = yield from captions_in(folder, clip_for(model, clip))
     write_index(captions, out)
     return len(captions.texts)

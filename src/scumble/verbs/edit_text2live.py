@@ -27,9 +27,9 @@ from scumble.methods.text2live.views import GREEN
 from scumble.models.clip import Clip
 from scumble.sampling import estimate
 from scumble.sampling.estimate import Estimate
-from scumble.verbs.edits import NOT_EXACT
+from scumble.verbs.edits import lossy_notes
 from scumble.verbs.inputs import Given, Source, picture_files, planned_file, same_named
-from scumble.verbs.outputs import Picture, Saved, save_pictures
+from scumble.verbs.outputs import Picture, Saved, check_free, save_pictures
 from scumble.verbs.vision import VisionConfig
 
 __all__ = [
@@ -258,8 +258,7 @@ class Job:
     def notes(self) -> list[str]:
         """What a person should know before the time is spent."""
         found = (notes_before(self.configs, self.clip, self.work(f), f.name) for f in self.files)
-        lossy = any(path.suffix.lower() in (".jpg", ".jpeg") for paths in self.places for path in paths)
-        return [note for notes in found for note in notes] + ([NOT_EXACT] if lossy else [])
+        return [note for notes in found for note in notes] + lossy_notes(self.places)
 
 
 def edit_to(job: Job, *, with_recipe: bool = True, preview_every: int = 0) -> Loop[Saved]:
@@ -324,9 +323,7 @@ def _paths(out: Path, file: Path, prompts: int, *, in_folder: bool, overwrite: b
         lossless = ".webp" if place.suffix.lower() == ".webp" else ".png"
         paths += [place.with_name(f"{stem}{place.suffix}")]
         paths += [place.with_name(f"{stem}-{part}{lossless}") for part in PARTS]
-    taken = [path for path in paths if path.exists()]
-    if taken and not overwrite:
-        raise InputError(f"{taken[0]} exists already.", "Give another name with -o, or say --overwrite.")
+    check_free(paths, overwrite=overwrite)
     return paths
 
 

@@ -24,7 +24,8 @@ from scumble.models.atlas_file import SavedAtlas, load_atlas
 from scumble.models.atlas_sheets import check_frames, overlay, paint_of
 from scumble.verbs.edit_text2live import Text2liveConfig, image_of
 from scumble.verbs.inputs import Source
-from scumble.verbs.outputs import Saved
+from scumble.verbs.load import chosen_device
+from scumble.verbs.outputs import Saved, check_free
 from scumble.verbs.vision import VisionConfig
 
 __all__ = ["VideoEditConfig", "VideoJob", "edit_video", "edit_video_to"]
@@ -77,13 +78,12 @@ class VideoJob:
         """Check all that can be checked before the work. Raises InputError, ImageError."""
         if atlas is None:
             raise InputError(f"{video} needs an atlas.", f"Make one first: scumble atlas {video.name} -o A.")
-        if out.exists() and not overwrite:
-            raise InputError(f"{out} exists already.", "Give another name with -o, or say --overwrite.")
+        check_free([out], overwrite=overwrite)
         if sum((bool(config.prompt), painted is not None, by is not None)) != 1:
             raise InputError("A video is edited by a prompt or by a painted atlas.", "Give one of them.")
         if config.prompt:
             filled_in(config.prompt)
-        saved = load_atlas(atlas, device=config.chosen_device)
+        saved = load_atlas(atlas, device=chosen_device(config.device))
         if config.layer not in saved.names:
             raise InputError(
                 f"The atlas has no layer {config.layer!r}.", f"Layers: {', '.join(saved.names)}."
@@ -208,5 +208,5 @@ def _recipe(job: VideoJob, known: Ingredient | None) -> Recipe:
         seed=job.config.seed or 0,
         model=known,
         ingredients=job.ingredients,
-        machine=library_versions(job.config.chosen_device, torch.get_num_threads()),
+        machine=library_versions(chosen_device(job.config.device), torch.get_num_threads()),
     )

@@ -14,7 +14,7 @@ from scumble.verbs.inputs import Source, planned_file
 from scumble.verbs.load import RANDOM_MODEL
 from scumble.verbs.outputs import Picture, planned_paths
 
-__all__ = ["NOT_EXACT", "edited_paths", "first_notes", "grey", "withheld_notes"]
+__all__ = ["edited_paths", "first_notes", "grey", "lossy_notes", "withheld_notes"]
 
 NOT_EXACT = "JPEG changes every pixel a little: write PNG or WebP where what is kept must stay as it was."
 
@@ -37,9 +37,13 @@ def edited_paths(
 def first_notes(model: Model, kept: Sequence[bool], places: Sequence[Sequence[Path]]) -> list[str]:
     """What a person should know before: of a random model, and of JPEG where something is to be kept."""
     notes = [RANDOM_MODEL] if model.is_random else []
-    if any(kept) and any(path.suffix.lower() in (".jpg", ".jpeg") for paths in places for path in paths):
-        notes.append(NOT_EXACT)
-    return notes
+    return [*notes, *lossy_notes(places)] if any(kept) else notes
+
+
+def lossy_notes(places: Sequence[Sequence[Path]]) -> list[str]:
+    """What a person should know where something is to be kept and one of the files is a JPEG."""
+    jpeg = any(path.suffix.lower() in (".jpg", ".jpeg") for paths in places for path in paths)
+    return [NOT_EXACT] if jpeg else []
 
 
 def withheld_notes(file: Path, pictures: Sequence[Picture]) -> Iterator[str]:

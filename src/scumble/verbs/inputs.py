@@ -11,9 +11,9 @@ from PIL import Image
 
 from scumble.core.errors import InputError
 from scumble.core.files import read_bytes
-from scumble.core.images import MAX_BYTES, Picture, read_image
+from scumble.core.images import MAX_BYTES, SUFFIXES, Picture, read_image
 from scumble.history.recipe import Ingredient
-from scumble.verbs.outputs import SUFFIXES, is_folder, planned_paths
+from scumble.verbs.outputs import is_folder, planned_paths
 
 __all__ = ["Given", "Source", "picture_files", "planned_file", "same_named"]
 

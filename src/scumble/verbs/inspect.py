@@ -10,11 +10,11 @@ from scumble.adapters.changes import Dense
 from scumble.adapters.formats.content import Content, read_content
 from scumble.adapters.weights import Weights
 from scumble.core.errors import ModelError, ScumbleError, WeightsError
+from scumble.core.images import SUFFIXES
 from scumble.data.video import VIDEO_SUFFIXES
 from scumble.history.embed import read_recipe
 from scumble.models.load import find
 from scumble.verbs.convert import format_of
-from scumble.verbs.outputs import SUFFIXES
 
 __all__ = ["described", "inspect"]
 

@@ -25,6 +25,7 @@ from scumble.sampling.estimate import Cost, Estimate
 from scumble.sampling.upscaling import no_words, upscaling
 from scumble.training.fit import FitConfig, Fitted
 from scumble.verbs.load import RANDOM_MODEL, ModelConfig
+from scumble.verbs.outputs import check_free
 
 __all__ = [
     "METHODS",
@@ -136,8 +137,7 @@ def learn_to(
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already.", "Give another name with -o, or say --overwrite.")
+    check_free([out], overwrite=overwrite)
     if not subjects:
         raise InputError("There is nothing to learn.", "Give a folder of pictures.")
     read = [read_subject(*subject) for subject in subjects]

@@ -22,7 +22,7 @@ from scumble.models import load as models
 from scumble.models.load import DType
 from scumble.models.model import Model
 
-__all__ = ["RANDOM_MODEL", "ModelConfig", "best_device", "load", "scaled_weights"]
+__all__ = ["RANDOM_MODEL", "ModelConfig", "chosen_device", "load", "scaled_weights"]
 
 RANDOM_MODEL = "This model is random: nobody trained it, so its pictures mean nothing."
 
@@ -59,7 +59,7 @@ class ModelConfig(Config):
         """Load the model, or take the one that is kept; see `scumble.core.keep`. Raises ModelError,
         InputError and OutOfMemoryError with one sentence.
         """
-        device = best_device() if self.device == "auto" else self.device
+        device = chosen_device(self.device)
         dtype: DType = self.dtype if self.dtype != "auto" else "float32" if device == "cpu" else "float16"
         elsewhere = {"device", "dtype", "weights", "any_base", "offline"}  # the last three change nothing
         others = ((name, getattr(self, name)) for name in ModelConfig.model_fields if name not in elsewhere)
@@ -142,8 +142,10 @@ def load(
     return ModelConfig.of(dict(locals())).load()
 
 
-def best_device() -> str:
-    """An accelerator if there is one, else the CPU."""
+def chosen_device(device: str) -> str:
+    """`device`; for `auto` an accelerator if there is one, else the CPU."""
+    if device != "auto":
+        return device
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

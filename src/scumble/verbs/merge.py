@@ -13,6 +13,7 @@ from scumble.core.files import read_bytes, sha256
 from scumble.data.templates import common_captions
 from scumble.models.model import Model
 from scumble.verbs.load import RANDOM_MODEL, ModelConfig, scaled_weights
+from scumble.verbs.outputs import check_free
 
 __all__ = ["HOW", "Merged", "merge", "merge_to"]
 
@@ -46,8 +47,7 @@ def merge_to(
     """Merge weights, each a file or FILE:SCALE, and write them to `out`; see `merge`."""
     if out.suffix != ".safetensors":
         raise InputError(f"{out} does not end in .safetensors.", "Give a name like both.safetensors.")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already.", "Give another name with -o, or say --overwrite.")
+    check_free([out], overwrite=overwrite)
     model = on.load()
     merged = _merged(model, files, how, captions, ridge)
     merged.save(out)

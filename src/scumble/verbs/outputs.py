@@ -12,14 +12,22 @@ from PIL import Image
 
 from scumble.core.errors import InputError
 from scumble.core.files import check_writable, explained, sha256
-from scumble.core.images import fitted, grid, save_image
+from scumble.core.images import SUFFIXES, fitted, grid, save_image
 from scumble.history.embed import save_options
 from scumble.history.recipe import Recipe
 from scumble.history.store import Made, remember
 
-__all__ = ["SUFFIXES", "Picture", "Saved", "in_sheet", "is_folder", "planned_paths", "save_pictures", "sheet"]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+__all__ = [
+    "Picture",
+    "Saved",
+    "check_free",
+    "check_new",
+    "in_sheet",
+    "is_folder",
+    "planned_paths",
+    "save_pictures",
+    "sheet",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +74,28 @@ def planned_paths(out: Path, seeds: Sequence[int], *, overwrite: bool) -> list[P
         paths = [out]
     else:
         paths = [out.with_name(f"{out.stem}-{seed}{out.suffix}") for seed in seeds] + [out]
-    check_writable(max(paths, key=lambda path: len(path.name)))  # all are in one folder
+    check_free(paths, overwrite=overwrite)
+    return paths
+
+
+def check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Raises InputError, before any work, if one of the files `paths`, all of one folder, exists and
+    `overwrite` is false, or cannot be written.
+    """
+    check_writable(max(paths, key=lambda path: len(path.name)))
     taken = [path for path in paths if path.exists()]
     if taken and not overwrite:
         raise InputError(f"{taken[0]} exists already.", "Give another name with -o, or say --overwrite.")
     for path in taken:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a file.", "Give another name with -o.")
-    return paths
+
+
+def check_new(folder: Path) -> None:
+    """Raises InputError, before any work, if `folder` is there and no empty folder, or cannot be made."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} exists already.", "Give another name with -o, or remove it.")
+    check_writable(folder)
 
 
 def is_folder(out: Path) -> bool:

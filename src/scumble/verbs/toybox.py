@@ -28,12 +28,6 @@ def _images(pixels: Tensor) -> list[Image.Image]:
     return [Image.fromarray(a) for a in array]
 
 
-def _new_folder(out: Path) -> Path:
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise InputError(f"{out} exists already and is not empty.", "Give another folder with -o.")
-    return out
-
-
 def render_world(
     out: Path,
     *,
@@ -59,7 +53,7 @@ def render_world(
     if profile not in PROFILES:
         raise InputError(f"There is no profile {profile!r}.", f"Profiles: {', '.join(PROFILES)}.")
     turns = _turns(wishes)
-    with atomic_folder(_new_folder(out)) as folder, (folder / "metadata.jsonl").open("w") as metadata:
+    with atomic_folder(out) as folder, (folder / "metadata.jsonl").open("w") as metadata:
         for start in range(0, count, BATCH):
             seeds = range(seed + start, seed + min(start + BATCH, count))
             scenes = [sample_scene(s, profile=PROFILES[profile], split=split) for s in seeds]
@@ -106,7 +100,7 @@ def render_subjects(out: Path, *, size: int) -> Loop[Path]:
     from scumble.world.render import render
     from scumble.world.subjects import SUBJECTS
 
-    with atomic_folder(_new_folder(out)) as folder:
+    with atomic_folder(out) as folder:
         for index, subject in enumerate(SUBJECTS):
             place = folder / subject.name
             place.mkdir()
@@ -124,7 +118,7 @@ def unpack_model(out: Path) -> Path:
     from scumble.models.toybox import EDITING, EDITING_GUIDANCE, folder
     from scumble.models.toybox import GUIDANCE as DRAWING_GUIDANCE
 
-    with atomic_folder(_new_folder(out)) as place:
+    with atomic_folder(out) as place:
         shutil.copytree(folder(), place, dirs_exist_ok=True)
         for index in place.rglob("model_index.json"):  # of the model itself and of the one that edits
             scale = EDITING_GUIDANCE if index.parent.name == EDITING else DRAWING_GUIDANCE

@@ -27,6 +27,7 @@ from scumble.training.pairs import is_main_process
 from scumble.verbs.edit_instruct import clip_for
 from scumble.verbs.learn import PASSES, for_learning
 from scumble.verbs.load import RANDOM_MODEL, ModelConfig
+from scumble.verbs.outputs import check_new
 
 __all__ = ["Trained", "estimate_train", "run_folder", "settings_for", "train_instruct", "train_to"]
 
@@ -83,8 +84,7 @@ def train_to(
     """
     if out.suffix in (".safetensors", ".ckpt"):
         raise InputError(f"{out} is one file.", "Give a folder: the model is written in diffusers layout.")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} exists already.", "Give another name with -o, or remove it.")
+    check_new(out)
     pairs = read_pairs(data)
     processes = PartialState()
     if processes.num_processes > 1 and on.device == "auto":

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from scumble.core.errors import InputError
 from scumble.core.events import Loop
 from scumble.core.runs import RunFolder
 from scumble.datagen.completions import Sampling
 from scumble.datagen.language_model import TuneConfig, load_language_model, save_language_model, tune
 from scumble.datagen.triples import Sieve, read_triples
 from scumble.training.fit import Fitted
+from scumble.verbs.load import chosen_device
+from scumble.verbs.outputs import check_new
 
 __all__ = ["tune_language_model_to"]
 
@@ -23,12 +22,10 @@ def tune_language_model_to(
     """Tune the model `start` on the edits in `triples` and write it to the new folder `out`, from the newest
     checkpoint in `OUT.run`. Raises InputError where `out` exists.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} exists already.", "Give another name with -o, or remove it.")
+    check_new(out)
     sieve = Sieve()
     examples = read_triples(triples, sieve)
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model = load_language_model(start, Sampling(), device=place)
+    model = load_language_model(start, Sampling(), device=chosen_device(device))
     run = RunFolder(out.with_name(out.name + ".run"))
     run.write_config(config.to_toml())
     fitted = yield from tune(model, examples, config, run=run)

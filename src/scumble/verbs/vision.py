@@ -13,7 +13,7 @@ from scumble.core.keep import kept
 from scumble.history.recipe import Ingredient, library_versions
 from scumble.models import toybox
 from scumble.models.clip import Clip, clip_folder, load_clip
-from scumble.verbs.load import best_device
+from scumble.verbs.load import chosen_device
 
 __all__ = ["VisionConfig"]
 
@@ -36,14 +36,9 @@ class VisionConfig(Config):
         """CLIP in single precision, and what a recipe remembers of it. Raises ModelError."""
         name = toybox.clip() if self.clip == "toybox" else self.clip
         folder = clip_folder(name, revision=self.revision, offline=self.offline)
-        device = self.chosen_device
+        device = chosen_device(self.device)
         loaded = kept(("clip", str(folder), device), lambda: load_clip(folder, device=device))
         return loaded, Ingredient.of("model", self.clip, sha256(folder / "model.safetensors"))
-
-    @property
-    def chosen_device(self) -> str:
-        """`device`, auto resolved."""
-        return best_device() if self.device == "auto" else self.device
 
     def machine(self, clip: Clip) -> dict[str, str]:
         """What the pixels depend on besides the recipe."""
