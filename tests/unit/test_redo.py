@@ -210,13 +210,12 @@ def test_a_file_that_is_another_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_that_scumble_made_can_be_made_first(tmp_path: Path) -> None:
-    photo = picture(tmp_path / "photo.png")
-    run("strokes", photo, "-o", tmp_path / "guide.png")
-    run("edit", "sdedit", tmp_path / "guide.png", *TINY, "-o", tmp_path / "out.png")
-    guide = tmp_path / "guide.png"
+    photo, guide = picture(tmp_path / "photo.png"), tmp_path / "my guide.png"
+    run("strokes", photo, "-o", guide)
+    run("edit", "sdedit", guide, *TINY, "-o", tmp_path / "out.png")
     content = guide.read_bytes()
     guide.unlink()
-    with pytest.raises(InputError, match=r"`scumble redo 1 -o guide\.png`"):
+    with pytest.raises(InputError, match=r"`scumble redo 1 -o 'my guide\.png'`"):
         plan(tmp_path / "out.png")
     assert again(1, guide).same is None  # the file to compare with is gone
     assert guide.read_bytes() == content

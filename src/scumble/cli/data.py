@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -93,7 +94,7 @@ def instructions(
     if not settings.text_only:
         text = f"{_survival(made.summary)}\n{text}"
     if not settings.text_only and settings.form == "folder":
-        text += f"\nTrain on it: scumble train instruct-pix2pix {made.path} -o OUT"
+        text += f"\nTrain on it: scumble train instruct-pix2pix {quote(str(made.path))} -o OUT"
     give({"path": str(made.path), "pairs": made.pairs, **made.summary}, as_json=as_json, text=text)
 
 
@@ -119,7 +120,7 @@ def language_model(
     for note in done.notes:
         say(note)
     facts = {"path": str(output), "steps": done.steps, "losses": done.losses}
-    text = f"{output}\nUse it: scumble data instructions --language-model {output} -o OUT"
+    text = f"{output}\nUse it: scumble data instructions --language-model {quote(str(output))} -o OUT"
     give(facts, as_json=as_json, text=text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -72,5 +73,5 @@ def instruct_pix2pix(
     if done.note:
         say(done.note)
     facts = {"path": str(done.path), "steps": done.steps, "pairs": done.pairs, "run": str(done.run)}
-    use = f"{done.path}\nUse it: scumble edit instruct PICTURE 'make it night' --model {done.path} -o out.png"
-    give(facts | done.scores, as_json=as_json, text=use)
+    use = f"scumble edit instruct PICTURE 'make it night' --model {quote(str(done.path))} -o out.png"
+    give(facts | done.scores, as_json=as_json, text=f"{done.path}\nUse it: {use}")

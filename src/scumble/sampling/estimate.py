@@ -22,7 +22,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from scumble.core.config import Config
 from scumble.models.model import Model
 
-__all__ = ["Cost", "Estimate", "model_bytes", "needs", "parameter_bytes", "seconds", "trace"]
+__all__ = [
+    "Cost",
+    "Estimate",
+    "flops_per_second",
+    "model_bytes",
+    "needs",
+    "parameter_bytes",
+    "seconds",
+    "trace",
+]
 
 EFFICIENCY = 0.5
 """Share of the matrix-product speed that a whole network reaches; convolutions lose the rest."""
@@ -110,10 +119,10 @@ def needs(models: Sequence[Model], costs: Sequence[Cost], settings: dict[str, An
 
 def seconds(flops: float, device: torch.device, dtype: torch.dtype) -> float:
     """How long networks take for so many floating-point operations on `device`."""
-    return flops / (_flops_per_second(device, dtype) * EFFICIENCY)
+    return flops / (flops_per_second(device, dtype) * EFFICIENCY)
 
 
-def _flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
+def flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a matrix product on `device`, measured in some 50 ms."""
     n = 512 if device.type == "cpu" else 4096
     a = torch.ones(n, n, device=device, dtype=dtype)

@@ -22,9 +22,10 @@ from scumble.verbs import strokes as painted
 from scumble.verbs import upscale as upscaling
 from scumble.verbs.compare_task import CompareConfig
 from scumble.verbs.compare_task import Task as Comparison
-from scumble.verbs.generate import PREVIEW_EVERY, GenerateConfig, Saved, draw_to
+from scumble.verbs.generate import PREVIEW_EVERY, GenerateConfig, draw_to
 from scumble.verbs.learn import learn_to, run_folder
 from scumble.verbs.load import ModelConfig
+from scumble.verbs.outputs import Saved
 from scumble.verbs.redo import redo_to
 
 __all__ = [

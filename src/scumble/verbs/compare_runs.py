@@ -79,14 +79,15 @@ class Run:
         mine = config.given("seed", clip=config.ruler, steps=config.layer_steps)
         return edit_text2live.Text2liveConfig.of({**mine, "prompt": config.plain_prompt})
 
-    def option(self, name: str, value: Any) -> list[str | Path]:
-        """An option of a command line, left out where there is nothing to say."""
-        return [] if value in (None, "") else [f"--{name}", value if isinstance(value, Path) else str(value)]
-
     @property
     def common(self) -> list[str | Path]:
         config = self.task.config
-        return [*self.option("steps", config.steps), "--seed", str(config.seed)]
+        return [*_option("steps", config.steps), "--seed", str(config.seed)]
+
+
+def _option(name: str, value: Any) -> list[str | Path]:
+    """An option of a command line, left out where there is nothing to say."""
+    return [] if value in (None, "") else [f"--{name}", value if isinstance(value, Path) else str(value)]
 
 
 def _learner(run: Run) -> Loop[Picture]:
@@ -96,7 +97,7 @@ def _learner(run: Run) -> Loop[Picture]:
     yield from _learnt(run)
     weights = (str(run.weights),)
     tell = ["--word", config.word, "--noun", config.noun, "--seed", str(config.seed)]
-    steps, model = run.option("steps", config.learning_steps), ["--model", config.model]
+    steps, model = _option("steps", config.learning_steps), ["--model", config.model]
     learn = ["learn", run.method, task.subject, *tell, *steps, *model, "-o", run.weights]
     use: list[str | Path] = ["--with", run.weights, *model, *run.common, "-o", run.picture]
     if task.base is None:
@@ -131,8 +132,8 @@ def _painted(run: Run, prompt: str) -> list[str | Path]:
     task = run.task
     original = task.image if task.guide else None
     assert task.base is not None
-    words = run.option("prompt", prompt)
-    files = [*run.option("original", original), *run.option("mask", task.mask)]
+    words = _option("prompt", prompt)
+    files = [*_option("original", original), *_option("mask", task.mask)]
     return [task.base, *files, *words, "--t0", str(task.config.t0)]
 
 
@@ -157,7 +158,7 @@ def _sdedit(run: Run) -> Loop[Picture]:
 def _instruct(run: Run) -> Loop[Picture]:
     task, config = run.task, run.instructing()
     assert task.image is not None
-    line = ["edit", "instruct", task.image, task.config.instruction, *run.option("mask", task.mask)]
+    line = ["edit", "instruct", task.image, task.config.instruction, *_option("mask", task.mask)]
     line += ["--model", config.model, *run.common, "-o", run.picture]
     run.commands = task.commands(line)
     work = edit_instruct.prepare(task.image, task.mask, config)
@@ -171,8 +172,8 @@ def _instruct(run: Run) -> Loop[Picture]:
 def _text2live(run: Run) -> Loop[Picture]:
     task, config = run.task, run.layering()
     assert task.image is not None
-    line = ["edit", "text2live", task.image, "--prompt", config.prompt, *run.option("mask", task.mask)]
-    line += ["--clip", config.clip, "--seed", str(config.seed), *run.option("steps", task.config.layer_steps)]
+    line = ["edit", "text2live", task.image, "--prompt", config.prompt, *_option("mask", task.mask)]
+    line += ["--clip", config.clip, "--seed", str(config.seed), *_option("steps", task.config.layer_steps)]
     run.commands = task.commands([*line, "-o", run.picture])
     work = edit_text2live.prepare(task.image, task.mask)
     with run.timed("loading"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -77,7 +78,8 @@ class VideoJob:
     ) -> VideoJob:
         """Check all that can be checked before the work. Raises InputError, ImageError."""
         if atlas is None:
-            raise InputError(f"{video} needs an atlas.", f"Make one first: scumble atlas {video.name} -o A.")
+            make = f"scumble atlas {quote(str(video))} -o A"
+            raise InputError(f"{video} needs an atlas.", f"Make one first: {make}.")
         check_free([out], overwrite=overwrite)
         if sum((bool(config.prompt), painted is not None, by is not None)) != 1:
             raise InputError("A video is edited by a prompt or by a painted atlas.", "Give one of them.")

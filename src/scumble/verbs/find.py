@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from scumble.core.errors import InputError
 from scumble.core.files import sha256
@@ -133,7 +134,7 @@ def _missing(missing: Sequence[Ingredient]) -> str:
 def _remedy(missing: Sequence[Ingredient], history: Store | None) -> str:
     for ingredient in missing:
         if history and (entries := history.made(ingredient.hash)):
-            name = printable(ingredient.name, 60)
+            name = quote(printable(ingredient.name, 60))  # a stranger's, and meant to be pasted
             again = f"scumble redo {entries[0].number} -o {name}"
             return f"Make it again first with `{again}`, then give it with --input."
     return "Give each with --input FILE."

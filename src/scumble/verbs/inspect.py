@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from scumble.adapters.changes import Dense
@@ -69,7 +70,7 @@ def _made(path: Path) -> dict[str, Any]:
         "settings": dict(recipe.settings),
         "from": {part.role: f"{part.name} ({part.hash[:12]})" for part in parts},
         "machine": dict(recipe.machine),
-        "again": f"scumble redo {path} -o OUT",
+        "again": f"scumble redo {quote(str(path))} -o OUT",
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["labelled"]
+__all__ = ["labelled", "shrunk"]
 
 SIDE = 192
 """Longest side of a picture in the sheet, in pixels."""
@@ -18,7 +18,7 @@ def labelled(
 ) -> Image.Image:
     """Rows of pictures of one size, made smaller if they are large, in black on white."""
     font = ImageFont.load_default(11)
-    shown = [[_thumbnail(image) for image in row] for row in images]
+    shown = [[shrunk(image, SIDE) for image in row] for row in images]
     width, height = shown[0][0].size
     cell = (max(width, round(max(map(font.getlength, columns)))) + MARGIN, max(height, LINE) + MARGIN)
     left, top = round(max(map(font.getlength, rows))) + 2 * MARGIN, LINE + MARGIN
@@ -33,7 +33,8 @@ def labelled(
     return sheet
 
 
-def _thumbnail(image: Image.Image) -> Image.Image:
-    shrunk = image.copy()
-    shrunk.thumbnail((SIDE, SIDE))
-    return shrunk
+def shrunk(image: Image.Image, side: int) -> Image.Image:
+    """A copy of `image`, smaller if it is longer than `side` pixels."""
+    copy = image.copy()
+    copy.thumbnail((side, side))
+    return copy

@@ -21,6 +21,7 @@ from scumble.metrics.l2 import l2
 from scumble.metrics.realism import picture_residual, realism
 from scumble.models import lpips
 from scumble.models.model import Model
+from scumble.verbs.sheet import shrunk
 
 __all__ = ["T0S", "Tried", "strip", "sweep"]
 
@@ -87,15 +88,16 @@ def _perceived(metric: lpips.Lpips | None, pixels: Tensor, guide: Tensor) -> lis
 
 def strip(tried: Sequence[Tried]) -> Image.Image:
     """The pictures side by side, each over its t0, and a chart of the two measures under them."""
-    width, height = _thumbnail(tried[0].image).size
+    shown = [shrunk(one.image, SIDE) for one in tried]
+    width, height = shown[0].size
     cell = max(width, 64) + MARGIN
     chart_top = height + LINE + 2 * MARGIN
     lines = 2 if tried[0].perceived is None else 3
     sheet = Image.new("RGB", (cell * len(tried) + MARGIN, chart_top + CHART + lines * LINE + MARGIN), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     centres = [MARGIN + cell * i + (cell - MARGIN) / 2 for i in range(len(tried))]
-    for one, x in zip(tried, centres, strict=True):
-        sheet.paste(_thumbnail(one.image), (round(x - width / 2), MARGIN))
+    for one, small, x in zip(tried, shown, centres, strict=True):
+        sheet.paste(small, (round(x - width / 2), MARGIN))
         draw.text((x, height + MARGIN + LINE / 2), f"t0 {one.t0:g}", fill=INK, font=font, anchor="mm")
     farthest = max(one.distance for one in tried) or 1.0
     curves = [
@@ -115,9 +117,3 @@ def strip(tried: Sequence[Tried]) -> Image.Image:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
         draw.text((MARGIN, bottom + LINE * (row + 0.5)), label, fill=colour, font=font, anchor="lm")
     return sheet
-
-
-def _thumbnail(image: Image.Image) -> Image.Image:
-    shrunk = image.copy()
-    shrunk.thumbnail((SIDE, SIDE))
-    return shrunk
