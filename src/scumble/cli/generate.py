@@ -56,9 +56,12 @@ def generate(
     given = dict(locals())
     from scumble.verbs.generate import GenerateConfig, draw_to, estimate_generate
 
-    worded = {"safety_checker": False if no_safety_checker else None}
-    worded["upscaler"] = upscaler or ("toybox-upscaler" if upscale else None)
-    settings = options.from_command(GenerateConfig, given, **worded)
+    settings = options.from_command(
+        GenerateConfig,
+        given,
+        safety_checker=False if no_safety_checker else None,
+        upscaler=upscaler or ("toybox-upscaler" if upscale else None),
+    )
     if dry_run:
         give_needs(estimate_generate(settings, output, overwrite=overwrite), as_json=as_json)
         return
