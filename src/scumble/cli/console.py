@@ -40,7 +40,7 @@ def follow(loop: Loop[Result], *, preview: Path | None = None) -> Result:
 
 
 def _shown(loop: Loop[Result], preview: Path | None) -> Result:
-    bars: Bars | None = None
+    bars: _Bars | None = None
     try:
         while True:
             try:
@@ -48,7 +48,7 @@ def _shown(loop: Loop[Result], preview: Path | None) -> Result:
             except StopIteration as stop:
                 return stop.value
             if bars is None:  # only now: a loop that fails at once shows no bar
-                bars = Bars()
+                bars = _Bars()
             bars.show(event)
             if preview is not None and event.preview is not None:
                 _save(event.preview, preview)
@@ -63,7 +63,7 @@ def _save(picture: Image, place: Path) -> None:
     save_image(picture, place)
 
 
-class Bars:
+class _Bars:
     """Progress bars on standard error, one a stage, with the time left."""
 
     def __init__(self) -> None:
