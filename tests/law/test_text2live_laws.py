@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,8 +42,10 @@ def bytes_like(*shape: int, seed: int = 0) -> Tensor:
 PICTURE = noise(1, 3, 36, 44)
 
 
-def learnt(clip: Clip, config: Config, *, seed: int = 0, mask: Tensor | None = None) -> Tensor:
-    return finish(edit(Canvas(clip, PICTURE, config, seed=seed, mask=mask), TEXTS))
+def learnt(
+    clip: Clip, config: Config, *, seed: int = 0, mask: Tensor | None = None, texts: Texts = TEXTS
+) -> Tensor:
+    return finish(edit(Canvas(clip, PICTURE, config, seed=seed, mask=mask), texts))
 
 
 # The result
@@ -245,6 +248,7 @@ CHANGES: dict[str, Any] = {
     "bootstrapping_fall": "constant",
     "negatives": ("grass",),
     "negative_threshold": 0.1,
+    "styles_cover": False,
     "relevancy_blocks": 2,
     "relevancy_looks": 2,
     "fill": 0.5,
@@ -254,8 +258,9 @@ CHANGES: dict[str, Any] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_has_an_effect(clip: Clip, name: str, plain: Tensor) -> None:
     config = TINY if name != "negative_threshold" else TINY.replace(negatives=("grass",))
-    before = plain if config is TINY else learnt(clip, config)
-    after = learnt(clip, config.replace(**{name: CHANGES[name]}))
+    texts = TEXTS if name != "styles_cover" else replace(TEXTS, whole=True)
+    before = plain if (config, texts) == (TINY, TEXTS) else learnt(clip, config, texts=texts)
+    after = learnt(clip, config.replace(**{name: CHANGES[name]}), texts=texts)
     assert before.shape != after.shape or float((before - after).abs().max()) > 1e-6
 
 
@@ -296,16 +301,54 @@ def test_a_loss_without_weight_is_not_computed(clip: Clip) -> None:
     [
         ("a golden cat", "a golden cat", "a cat"),
         ("a photo of a snow-capped red ball on the beach.", "a snow-capped red ball", "a ball"),
-        ("an oil painting of an old elephant in snow", "an old elephant", "an elephant"),
+        ("a picture of a wooden cat, asleep", "a wooden cat", "a cat"),
         ("cake, with strawberries", "cake", "cake"),
         ("fire out of the bear's mouth", "fire", "fire"),
         ("the burning wooden house", "the burning wooden house", "the house"),
         ("in flames", "in flames", "flames"),
+        ("a cat made of wood on a table", "a cat made of wood", "a cat"),
+        ("a red ball capped with snow in a studio", "a red ball capped with snow", "a ball"),
+        ("a house giving off smoke", "a house giving off smoke", "a house"),
+        ("a black cube that glows on the moon", "a black cube that glows", "a cube"),
+        ("a dog with a hat, on a sofa", "a dog with a hat", "a dog"),
+        (
+            "an old covered bridge covered in snow by night",
+            "an old covered bridge covered in snow",
+            "a bridge",
+        ),
+        ("a painting on a wall", "a painting", "a painting"),
     ],
 )
 def test_what_was_not_said_is_taken_from_the_prompt(prompt: str, screen: str, region: str) -> None:
     assert filled_in(prompt) == Texts(prompt, screen, region)
     assert filled_in(prompt, "gold", "a dog") == Texts(prompt, "gold", "a dog")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "photo", "thing"),
+    [
+        (
+            "an oil painting of an old elephant in snow.",
+            "a photo of an old elephant in snow",
+            "an old elephant",
+        ),
+        ("pixel art of a cube on a table", "a photo of a cube on a table", "a cube"),
+        ("a Pencil Sketch showing two dogs", "a photo of two dogs", "two dogs"),
+    ],
+)
+def test_a_prompt_that_names_an_art_is_of_the_whole_picture(prompt: str, photo: str, thing: str) -> None:
+    assert filled_in(prompt) == Texts(prompt, prompt.rstrip("."), photo, whole=True)
+    assert filled_in(prompt, region="a photo of a thing").whole
+    assert filled_in(prompt, region="a thing") == Texts(prompt, thing, "a thing")
+
+
+def test_an_edit_of_the_whole_picture_has_no_place() -> None:
+    config, whole = Config(), Texts("a sketch of a cat", "a sketch of a cat", "a photo of a cat", whole=True)
+    found = config.of_texts(whole)
+    assert (found.green, found.sparsity, found.bootstrapping) == (0, 0, 0)
+    assert found.replace(green=1.0, sparsity=6.0, bootstrapping=3.0) == config
+    assert config.of_texts(TEXTS) == config
+    assert PRESETS["paper"].of_texts(whole) == PRESETS["paper"]
 
 
 def test_a_prompt_has_words() -> None:

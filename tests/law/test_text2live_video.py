@@ -101,6 +101,7 @@ def test_losses_of_a_step(clip: Clip, saved: SavedAtlas) -> None:
     region = surveyed.region(TEXTS)
     assert region.shape[2:] == surveyed.sheet.shape[2:]
     config = TINY.replace(bootstrapping=2.0, bootstrapping_until=1.0)
+    critic = Critic(clip, Bank.of(clip, TEXTS, config), config)
     wanted = canvas(clip, saved, config).losses(critic, region, 0, generator())
     assert set(wanted) == names | {"bootstrapping"}
     assert float(wanted["bootstrapping"].detach()) > 0

@@ -171,9 +171,9 @@ def test_instructions_are_a_chapter_where_their_weights_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(toybox, "editing", lambda: shared("ip2p"))
-    chapter = finish(demo_editing.instruct(Work(tmp_path, LITTLE.replace(instructions=2))))
+    chapter = finish(demo_editing.instruct(Work(tmp_path, LITTLE.replace(instructions=4))))
     assert not chapter.left_out
-    assert [row.text for row in chapter.rows] == ["make it night", "make it day"]
+    assert [row.text for row in chapter.rows] == [text for _, text in demo_editing.INSTRUCTIONS]
     assert {score.name for score in chapter.scores} == {"done", "preserved"}
     [check] = chapter.checks
     assert not check.holds  # nobody trained that model

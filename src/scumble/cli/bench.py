@@ -205,7 +205,8 @@ def speed(
     model: Model = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each side is timed.")] = 9,
     steps: Annotated[
-        int | None, typer.Option(min=2, help="Steps of both sides.  [20; 30 of learning]")
+        int | None,
+        typer.Option(min=2, help="Steps of both sides.  [20; 30 of learning; 100 of Text2LIVE's original]"),
     ] = None,
     instruct: Annotated[
         bool, typer.Option("--instruct", help="Time edits by instruction, or with --learn learning them.")
@@ -214,13 +215,25 @@ def speed(
         Path | None,
         typer.Option(metavar="CHECKOUT", help="Time learning beside the scripts of this diffusers checkout."),
     ] = None,
+    text2live: Annotated[
+        Path | None,
+        typer.Option(metavar="CHECKOUT", help="Time Text2LIVE beside this checkout of its original code."),
+    ] = None,
     method: Annotated[str | None, typer.Option(help="With --learn: only this one.")] = None,
-    size: Annotated[int | None, typer.Option(help="With --learn: pixels.  [128]")] = None,
+    size: Annotated[int | None, typer.Option(help="With --learn, --text2live: pixels.  [128]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Time pictures and edits beside the pipelines of diffusers on the same model, or learning beside its
-    scripts.
+    """Time pictures and edits beside the pipelines of diffusers on the same model, learning beside its
+    scripts, or Text2LIVE beside its original code.
     """
+    if text2live is not None:
+        from scumble.bench import text2live_speed as layers
+
+        asked = {"model": model, "repeats": repeats, "steps": steps, "size": size}
+        told = layers.Settings.of({name: value for name, value in asked.items() if value is not None})
+        raced = follow(layers.measure(output, text2live, told))
+        give(raced, as_json=as_json, text=layers.table(raced))
+        return
     if learn is not None:
         from scumble.bench import learning_speed as bench
 

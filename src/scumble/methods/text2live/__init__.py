@@ -26,6 +26,8 @@ Where we differ, and why:
 - A seed is a seed: all chance comes from generators made of it.
 - The result has the picture's own size: the layer is brought to it along the picture's own edges.
 - A person's mask bounds the layer: outside of it the opacity is 0.
+- Where `styles_cover` is on, an edit of style has no region: it is neither sparse, nor bootstrapped, nor
+  shown over green.
 """
 
 from scumble.methods.text2live.config import PRESETS as PRESETS

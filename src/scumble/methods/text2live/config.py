@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field
 
-from scumble.methods.text2live.texts import SCREENS, TEMPLATES
+from scumble.methods.text2live.texts import SCREENS, TEMPLATES, Texts
 from scumble.training.settle import SettleConfig
 
 __all__ = ["PRESETS", "Config"]
@@ -84,6 +84,8 @@ class Config(SettleConfig):
     """Words for what has to stay as it is: relevancy to them is taken out of the region."""
     negative_threshold: Share = 0.6
     """From which relevancy on a pixel belongs to such words."""
+    styles_cover: bool = True
+    """Edits of style have no region: what wants the layer to be somewhere has no weight for them."""
     relevancy_blocks: Annotated[int, Field(ge=1, le=100)] = 1
     """The last blocks of CLIP that relevancy is read from."""
     relevancy_looks: Annotated[int, Field(ge=1, le=3)] = 1
@@ -96,9 +98,24 @@ class Config(SettleConfig):
     fill: Share = 1.0
     """What surrounds a view that was turned or moved: 1 white, 0 black."""
 
+    def of_texts(self, texts: Texts) -> Self:
+        """The settings for an edit of `texts`: those of style are not sparse, nor shown over green, nor
+        bootstrapped, as their layer is everywhere."""
+        if not (texts.whole and self.styles_cover):
+            return self
+        return self.replace(green=0.0, sparsity=0.0, bootstrapping=0.0)
+
 
 _CAPTION = ("{}", "a photo of {}", "a good photo of {}", "a nice photo of {}")
-_TOYBOX = Config(size=128, templates=_CAPTION, screen_templates=("a photo of {} in front of a green screen",))
+_TOYBOX = Config(
+    size=128,
+    templates=_CAPTION,
+    screen_templates=("a photo of {} in front of a green screen",),
+    # Of four blocks the last alone says little of where a thing is: an area under the curve of 0.62 over 12
+    # scenes, of the last two 0.94.
+    relevancy_blocks=2,
+    relevancy_looks=2,
+)
 _PAPER = Config(
     steps=1000,
     patience=0,
@@ -110,6 +127,7 @@ _PAPER = Config(
     paired=False,
     bootstrapping=10.0,
     bootstrapping_until=1.0,
+    styles_cover=False,
     haze=0.0,
 )
 _VIDEO: dict[str, float] = {

@@ -134,7 +134,10 @@ class Canvas:
         return found
 
     def found(self, texts: Texts) -> float:
-        """Whether there is anything of the region in the picture, from 0, nothing, to 1; see `seen_share`."""
+        """Whether there is anything of the region in the picture, from 0, nothing, to 1; see `seen_share`. An
+        edit of the whole picture has all of it."""
+        if texts.whole:
+            return 1.0
         relevancy = self._relevancy(texts.region)
         return seen_share(self.clip, self.picture, relevancy, self._text(texts.region))
 
@@ -147,7 +150,7 @@ class Canvas:
         self, critic: Critic, region: Tensor | None, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Each loss times its weight, at one step: of a crop, and now and then of the whole picture too."""
-        config, whole = self.config, (self.picture.shape[-2], self.picture.shape[-1])
+        config, whole = critic.config, (self.picture.shape[-2], self.picture.shape[-1])
         crop = draw_crop(
             generator, whole, cover=config.cover, scales=config.scales, flip=config.flip,
             least=2 ** len(self.network.downs) + 1,
@@ -174,9 +177,9 @@ class Canvas:
         layer = self._bounded(self.network(source), mask)
         opacity = layer[:, 3:]
         parts = critic(over(layer, source), over(layer, source.new_tensor(GREEN)), source, generator)
-        parts["sparsity"] = sparsity(opacity, self.config)
+        parts["sparsity"] = sparsity(opacity, critic.config)
         if region is not None:
-            parts["bootstrapping"] = self.config.bootstrapping * losses.bootstrapping(opacity, region)
+            parts["bootstrapping"] = critic.config.bootstrapping * losses.bootstrapping(opacity, region)
         return parts
 
     def _bounded(self, layer: Tensor, mask: Tensor | None) -> Tensor:
@@ -203,7 +206,7 @@ def edit(canvas: Canvas, texts: Texts, *, preview_every: int = 0) -> Loop[Tensor
     A record a step; with `preview_every` a small picture goes with every so many of them. Ends early once the
     losses have settled. Raises NumericError where a loss is no number.
     """
-    config = canvas.config
+    config = canvas.config.of_texts(texts)
     critic = Critic(canvas.clip, Bank.of(canvas.clip, texts, config), config)
     wanted = config.bootstrapping > 0 and config.bootstrapping_until > 0
     region = canvas.region(texts) if wanted else None

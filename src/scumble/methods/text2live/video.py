@@ -84,6 +84,7 @@ class VideoCanvas:
         if not bool(seen.any()):
             raise InputError("That layer of the atlas is seen in no frame.", "Edit another with --layer.")
         self.seen = [int(frame) for frame in seen.nonzero()[:, 0]]
+        self.boxes = {frame: self._around(frame) for frame in self.seen}
 
     def layer(self) -> Tensor:
         """(1, 4, h, w) in [0, 1]: the layer of the whole sheet as it is worked at now."""
@@ -100,7 +101,7 @@ class VideoCanvas:
     ) -> dict[str, Tensor]:
         """Each loss times its weight: of three frames, of one of them without the atlas, and now and then of
         the whole sheet."""
-        config = self.config
+        config = critic.config
         middle = self.seen[int(torch.randint(len(self.seen), (1,), generator=generator))]
         apart = config.frame_distance
         three = [min(max(middle + k * apart, 0), len(self.frames) - 1) for k in (-1, 0, 1)]
@@ -149,14 +150,20 @@ class VideoCanvas:
         clear = 1 - cover[:, 3:]
         return critic(cover[:, :3] + clear * source, cover[:, :3] + clear * green, source, generator)
 
-    def _crop(self, frame: int, generator: torch.Generator) -> Box:
-        """A crop of at least `cover` of the sides of the box around the layer in a frame."""
+    def _around(self, frame: int) -> Box:
+        """The box around the layer in a frame, with its border."""
         height, width = self.weights.shape[1:]
         rows, columns = (self.weights[frame] >= SHOWN).nonzero().unbind(1)
         border = round(BORDER * min(height, width))
         least = max(SMALLEST, 2 ** len(self.network.downs) + 1)
         top, bottom = _widened(int(rows.min()) - border, int(rows.max()) + 1 + border, least, height)
         left, right = _widened(int(columns.min()) - border, int(columns.max()) + 1 + border, least, width)
+        return Box(top, left, bottom, right)
+
+    def _crop(self, frame: int, generator: torch.Generator) -> Box:
+        """A crop of at least `cover` of the sides of the box around the layer in a frame."""
+        top, left, bottom, right = self.boxes[frame]
+        least = max(SMALLEST, 2 ** len(self.network.downs) + 1)
         share, y, x = uniforms(generator, 3)
         share = self.config.cover + (1 - self.config.cover) * share
         h, w = (min(length, max(least, round(length * share))) for length in (bottom - top, right - left))
@@ -166,26 +173,29 @@ class VideoCanvas:
     def _part(self, frames: list[int], box: Box) -> Box:
         """The part of the sheet that the crops of these frames show."""
         size = self.sheet.shape[-2:]
-        at = self.at[frames][:, box.top : box.bottom, box.left : box.right].flatten(0, 2)  # (P, 2)
-        seen = box.of(self.weights[frames]).flatten() > 0
-        at = at[seen] if bool(seen.any()) else at
+        at = self.at[frames, box.top : box.bottom, box.left : box.right].flatten(0, 2)  # (P, 2)
+        seen = self.weights[frames, box.top : box.bottom, box.left : box.right].flatten() > 0
+        seen = (seen | ~seen.any())[:, None]  # where nothing shows, all of it
+        low = at.masked_fill(~seen, torch.inf).amin(0)
+        high = at.masked_fill(~seen, -torch.inf).amax(0)
+        bounds = [[float(v) for v in row] for row in torch.stack([low, high], 1).cpu()]  # read at once
         least = 2 ** len(self.network.downs) + 1
         sides: list[tuple[int, int]] = []
         for axis, length in ((1, size[0]), (0, size[1])):
-            low, high = ((float(v) + 1) / 2 * length for v in at[:, axis].aminmax())
+            low, high = ((v + 1) / 2 * length for v in bounds[axis])
             sides.append(_widened(int(low) - 1, int(high) + 2, least, length))
         return Box(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
 
     def _rendered(self, layer: Tensor, part: Box, frames: list[int], box: Box) -> Tensor:
         """The cover (3, 4, h, w) that a layer of a part of the sheet makes over crops of frames."""
         height, width = self.sheet.shape[-2:]
-        at = self.at[frames][:, box.top : box.bottom, box.left : box.right]
+        at = self.at[frames, box.top : box.bottom, box.left : box.right]
         pixels = (at + 1) / 2 * at.new_tensor([width, height])  # of the sheet
         size = at.new_tensor([part.right - part.left, part.bottom - part.top])
         inside = (pixels - at.new_tensor([part.left, part.top])) / size * 2 - 1
         cover = premultiplied(layer[0])[None].expand(len(frames), -1, -1, -1)
         found = grid_sample(cover, inside, padding_mode="border", align_corners=False)
-        return found * box.of(self.weights[frames])[:, None]
+        return found * self.weights[frames, box.top : box.bottom, box.left : box.right][:, None]
 
     def _bounded(self, layer: Tensor, mask: Tensor | None) -> Tensor:
         return layer if mask is None else torch.cat([layer[:, :3], layer[:, 3:] * mask], dim=1)
@@ -213,7 +223,7 @@ class VideoCanvas:
 
 def edit(canvas: VideoCanvas, texts: Texts, *, preview_every: int = 0) -> Loop[Tensor]:
     """Learn a layer for the sheet: (4, H, W) uint8, of the sheet's own size. A record a step."""
-    config = canvas.config
+    config = canvas.config.of_texts(texts)
     critic = Critic(canvas.clip, Bank.of(canvas.clip, texts, config), config)
     wanted = config.bootstrapping > 0 and config.bootstrapping_until > 0
     region = canvas.region(texts) if wanted else None
