@@ -11,8 +11,8 @@ from scumble.core.files import atomic_write
 HEAD = f"""# Toybox {TOYBOX_VERSION}
 
 A small text-to-image model of a rendered toy world, in the layout of Stable Diffusion 1: a byte-pair
-tokenizer, a CLIP whose text tower is the text encoder, an autoencoder, a denoiser, and a judge that scores
-pictures.
+tokenizer, a CLIP, an autoencoder, a text encoder and a denoiser, both again for edits by instruction, and a
+judge that scores pictures.
 
 - **Trained on** pictures that the package renders itself (`scumble.world`): no photograph, no scraped text,
   no other model.

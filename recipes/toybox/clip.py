@@ -3,8 +3,8 @@ From Natural Language Supervision"), from nothing.
 
 The loss is theirs, symmetric cross-entropy over the similarities in a batch, with one hard negative for
 every caption: the same wording of a scene that differs in a colour, a thing, a place or a relation. The
-text tower becomes the frozen text encoder of the denoiser, so pairs that differ in one word must get
-embeddings that differ.
+denoiser's text encoder begins as its text tower, so pairs that differ in one word must get embeddings that
+differ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from recipes.toybox import augment, autoencoder, card, pictures, tokenizer
 from recipes.toybox.loop import Player, Run, train
@@ -40,7 +40,7 @@ def stage(run: Run) -> None:
         run.fit(run.scale.fit_clip),
         run,
     )
-    save(model, run.out)
+    save(model, folder(run.out))
     card.record(run.out, "clip", run.facts(run.scale.fit_clip) | scores(model, words, run))
 
 
@@ -53,13 +53,13 @@ def load(out: Path, device: str = "cpu") -> CLIPModel:
     return CLIPModel.from_pretrained(folder(out), dtype=torch.float32).to(device).eval()
 
 
-def save(model: CLIPModel, out: Path) -> None:
-    """Write a copy in half precision; the model itself keeps its precision."""
+def save(model: CLIPModel | CLIPTextModel, place: Path) -> None:
+    """Write a copy in half precision; the model itself keeps its precision, and its folder says so."""
     state = {
         name: value.half() if value.is_floating_point() else value
         for name, value in model.state_dict().items()
     }
-    model.save_pretrained(folder(out), state_dict=state)
+    model.save_pretrained(place, state_dict=state)
 
 
 def build(size: ClipSize, words: CLIPTokenizer) -> CLIPModel:

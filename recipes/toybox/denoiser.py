@@ -2,8 +2,9 @@
 layout.
 
 It predicts the noise on the scaled-linear schedule, with min-SNR weights (Hang et al. 2023), 10 % of the
-captions left empty for classifier-free guidance (Ho & Salimans 2022), and averaged weights. Captions are
-encoded by CLIP's frozen text tower, each picture under several wordings.
+captions left empty for classifier-free guidance (Ho & Salimans 2022), and averaged weights. Its text encoder
+begins as CLIP's text tower and learns with it, as in Rombach et al. 2022 (section 4.3.1): the contrast alone
+lets an encoder forget what no pair of captions needs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
@@ -34,19 +35,40 @@ MIDDLE = -0.2
 
 
 def stage(run: Run) -> None:
-    """Train the denoiser and write it in half precision."""
-    text = clip.load(run.out, run.device).text_model
+    """Train the denoiser and its text encoder and write both in half precision."""
+    text = read_text(text_folder(run.start), run.device) if run.start else clip.load(run.out).text_model
+    text = learner(text, run.device)
     scaling = autoencoder.load(run.out).config.scaling_factor
     width = text.config.hidden_size
     model = load(run.start, run.device) if run.start else build(run.scale.denoiser, width).to(run.device)
     loss = _Denoising(model, text, scaling, run)
-    train("denoiser", [Player(network=model, loss=loss)], run.fit(run.scale.fit_denoiser), run)
+    both = nn.ModuleList([model, text])
+    train("denoiser", [Player(network=both, loss=loss)], run.fit(run.scale.fit_denoiser), run)
     card.record(run.out, "denoiser", run.facts(run.scale.fit_denoiser))
     write(model, folder(run.out))
+    clip.save(text, text_folder(run.out))
 
 
 def folder(out: Path) -> Path:
     return out / "unet"
+
+
+def text_folder(out: Path) -> Path:
+    return out / "text_encoder"
+
+
+def learner(text: CLIPTextModel, device: str) -> CLIPTextModel:
+    """The text encoder, to learn with a denoiser; its tables of embeddings stay as the contrast left them.
+
+    Rare words would forget theirs between two times that they are seen, and a table is no matrix for Muon.
+    """
+    text.embeddings.requires_grad_(requires_grad=False)
+    return text.to(device)
+
+
+def read_text(path: Path, device: str = "cpu") -> CLIPTextModel:
+    """A text encoder in single precision, in evaluation mode."""
+    return CLIPTextModel.from_pretrained(path, dtype=torch.float32).to(device).eval()
 
 
 def load(out: Path, device: str = "cpu") -> UNet2DConditionModel:
@@ -95,7 +117,7 @@ class _Denoising:
     """The loss of a step; latents, captions, noise and times are drawn from the step's generator."""
 
     def __init__(self, model: UNet2DConditionModel, text: CLIPTextModel, scaling: float, run: Run) -> None:
-        self.model, self.text = run.compiled(model), text.requires_grad_(requires_grad=False)
+        self.model, self.text = run.compiled(model), text
         self.scaling, self.run = scaling, run
         self.mean, self.std = latents.load(run)
         self.ids = pictures.captions(run, len(self.mean)).ids
@@ -125,7 +147,6 @@ class _Denoising:
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         return self.scaling * (mean + std * noise)
 
-    @torch.no_grad()
     def _condition(self, index: Tensor, generator: torch.Generator) -> Tensor:
         wording = torch.randint(self.ids.shape[1], index.shape, generator=generator, device=index.device)
         dropped = torch.rand(index.shape, generator=generator, device=index.device) < DROPPED

@@ -4,7 +4,8 @@ what to do to it.
 It starts from the trained denoiser, whose first convolution gets four more channels with weights of zero
 (their section 3.2), and learns from exact pairs: the latents of the picture before as they are, unscaled, at
 their mode; those of the picture after as what is noised. One draw an example leaves out the words, the
-picture, or both, 5 % each. Text encoder and autoencoder are those of the toybox.
+picture, or both, 5 % each. The denoiser's text encoder learns on with it, since captions taught it no
+instructions (theirs stays as it was); the autoencoder is that of the toybox.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from recipes.toybox import autoencoder, card, clip, denoiser, edits, latents
@@ -32,19 +33,25 @@ DROPPED = 0.05
 
 
 def stage(run: Run) -> None:
-    """Train the editing denoiser and write it in half precision."""
-    text = clip.load(run.out, run.device).text_model
-    scaling = autoencoder.load(run.out).config.scaling_factor
+    """Train the editing denoiser and its text encoder and write both in half precision."""
     model = load(run.start, run.device) if run.start else widened(run)
+    begin = text_folder(run.start) if run.start else denoiser.text_folder(run.out)
+    text = denoiser.learner(denoiser.read_text(begin), run.device)
+    scaling = autoencoder.load(run.out).config.scaling_factor
     loss = _Editing(model, text, scaling, run)
     fit = run.scale.fit_instruct
-    train("instruct", [Player(network=model, loss=loss)], run.fit(fit), run)
+    train("instruct", [Player(network=nn.ModuleList([model, text]), loss=loss)], run.fit(fit), run)
     card.record(run.out, "instruct", run.facts(fit) | {"pairs": len(loss.after)})
     denoiser.write(model, folder(run.out))
+    clip.save(text, text_folder(run.out))
 
 
 def folder(out: Path) -> Path:
     return out / "unet_instruct"
+
+
+def text_folder(out: Path) -> Path:
+    return out / "text_encoder_instruct"
 
 
 def load(out: Path, device: str = "cpu") -> UNet2DConditionModel:
@@ -84,7 +91,7 @@ class _Editing:
     """The loss of a step (their equation 2); everything is drawn from the step's generator."""
 
     def __init__(self, model: UNet2DConditionModel, text: CLIPTextModel, scaling: float, run: Run) -> None:
-        self.model, self.text = run.compiled(model), text.requires_grad_(requires_grad=False)
+        self.model, self.text = run.compiled(model), text
         self.scaling, self.run = scaling, run
         before, _ = latents.load(run)
         after, std = encoded(run)
@@ -115,7 +122,6 @@ class _Editing:
             predicted = self.model(given, t, condition).sample
         return parameterisation.loss(predicted, x0, eps, level, "eps", weighting="min_snr").mean()
 
-    @torch.no_grad()
     def _condition(self, index: Tensor, untold: Tensor, generator: torch.Generator) -> Tensor:
         wording = torch.randint(self.ids.shape[1], index.shape, generator=generator, device=index.device)
         ids = torch.full((len(index), MAX_TOKENS), self.padding, device=index.device)

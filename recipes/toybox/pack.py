@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPConfig
 
 from recipes.toybox import card
 from recipes.toybox.loop import Run
@@ -93,7 +92,9 @@ UPSCALING = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-PARTS = ("clip", "vae", "unet", "unet_instruct", "judge", "upscaler")
+PARTS = (
+    "clip", "text_encoder", "vae", "unet", "unet_instruct", "text_encoder_instruct", "judge", "upscaler",
+)  # fmt: skip
 
 
 def stage(run: Run) -> None:
@@ -121,8 +122,6 @@ def pack(trained: Path, target: Path) -> int:
         for name in ("scheduler", "low_res_scheduler"):
             _write_json(target / UPSCALING_FOLDER / name / "scheduler_config.json", UPSCALING_SCHEDULER)
     _write_json(target / "clip" / "preprocessor_config.json", IMAGE_PROCESSOR)
-    text = CLIPConfig.from_pretrained(trained / "clip").text_config.to_dict()
-    _write_json(target / "text_encoder" / "config.json", text | {"architectures": ["CLIPTextModel"]})
     paths = sorted(path for path in target.rglob("*") if path.is_file())
     files = {path.relative_to(target).as_posix(): sha256(path) for path in paths}
     _write_json(target / MANIFEST, {"version": TOYBOX_VERSION, "files": files})

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from recipes.toybox import autoencoder, card, clip, denoiser, pictures
+from recipes.toybox import autoencoder, card, denoiser, pictures
 from recipes.toybox.autoencoder import LATENT_CHANNELS
 from recipes.toybox.denoiser import TIMES
 from recipes.toybox.loop import Player, Run, train
@@ -47,7 +47,7 @@ SCORED = 16
 def stage(run: Run) -> None:
     """Render and encode what is missing, train the upscaler, score it and write it in half precision."""
     prepare(run)
-    width = clip.load(run.out).text_model.config.hidden_size
+    width = denoiser.load(run.out).config.cross_attention_dim
     vae = autoencoder.load(run.out, run.device)
     model = load(run.start, run.device) if run.start else build(run.scale.upscaler, width).to(run.device)
     loss = _Upscaling(model, vae.config.scaling_factor, run, width)

@@ -46,10 +46,9 @@ __all__ = [
 MANIFEST = "toybox.json"
 """Beside the weights: the version and the SHA-256 of every other file."""
 SCALE = ".scale"
-TEXT_ENCODER = "text_encoder"
 EDITING = "instruct"
-"""The folder, beside the parts, of the editing model: a diffusers folder with a denoiser of its own, which
-shares all else.
+"""The folder, beside the parts, of the editing model: a diffusers folder with a denoiser and a text encoder
+of its own, which shares all else.
 """
 UPSCALING = "upscale"
 """The folder of the upscaler, likewise."""
@@ -58,12 +57,15 @@ GUIDANCE = 6.0
 EDITING_GUIDANCE = 4.0
 """And that of the words at which the editing model edits best."""
 _SHARED = {
-    EDITING: {"unet": "unet_instruct", "vae": "vae", "text_encoder": TEXT_ENCODER, "tokenizer": "tokenizer"},
+    EDITING: {
+        "unet": "unet_instruct",
+        "vae": "vae",
+        "text_encoder": "text_encoder_instruct",
+        "tokenizer": "tokenizer",
+    },
     UPSCALING: {"unet": "upscaler", "vae": "vae"},
 }
 """Folder of a further model -> its parts, and which of the toybox's each is."""
-TEXT_PREFIX = "text_model."
-"""The text encoder is CLIP's text tower, stored once, under these names in CLIP's file."""
 
 
 def packed() -> Path:
@@ -145,9 +147,6 @@ def expand(source: Path, target: Path) -> None:
                 save_file(dequantised(load_file(source / name)), temporary / name, metadata={"format": "pt"})
             else:
                 shutil.copyfile(source / name, temporary / name)
-        whole = load_file(temporary / "clip" / "model.safetensors")
-        text = {name: value for name, value in whole.items() if name.startswith(TEXT_PREFIX)}
-        save_file(text, temporary / TEXT_ENCODER / "model.safetensors", metadata={"format": "pt"})
         for path in (temporary / "tokenizer").iterdir():
             shutil.copyfile(path, temporary / "clip" / path.name)
         for model in _SHARED:
