@@ -106,6 +106,17 @@ def test_nothing_learnt_is_said() -> None:
     assert "Nothing was learnt" in done.notes[0]
 
 
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_loss_that_depends_on_nothing_is_said_though_the_decay_moves_weights(clip: float) -> None:
+    config = FitConfig(steps=2, lr=0.1, weight_decay=0.1, clip=clip)
+    named = parameters()
+    done = finish(fit([Group(named)], lambda _, rows: 0 * named["matrix"].sum().expand(len(rows)), config))
+    assert done.moved > 0
+    assert "does not depend" in done.notes[0]
+    named = parameters()
+    assert finish(fit([Group(named)], regression(named), config)).notes == []
+
+
 def test_half_precision_masters_are_refused() -> None:
     half = {"matrix": nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))}
     with pytest.raises(InputError, match="float32"):
@@ -115,7 +126,7 @@ def test_half_precision_masters_are_refused() -> None:
 def test_it_stops_when_the_held_out_loss_falls_no_more() -> None:
     named = parameters()
     losses = iter([3.0, 2.0, 1.0, 1.0, 1.0, 0.5])
-    held_out = HeldOut(lambda: torch.tensor(next(losses)), every=1, patience=2)
+    held_out = HeldOut(lambda _: torch.tensor(next(losses)), every=1, patience=2)
     done = finish(fit([Group(named)], regression(named), CONFIG, held_out=held_out))
     assert done.stopped_early
     assert done.steps == 5

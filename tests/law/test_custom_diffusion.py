@@ -17,7 +17,7 @@ from scumble.adapters.dense import dense
 from scumble.adapters.rates import Rate, by_group, rates
 from scumble.adapters.tokens import new_word, rare_word
 from scumble.core import rng
-from scumble.core.errors import InputError, MissingExtraError, PromptError
+from scumble.core.errors import ConfigError, InputError, MissingExtraError, PromptError
 from scumble.core.events import finish
 from scumble.core.images import to_model, to_unit
 from scumble.core.runs import RunFolder
@@ -25,7 +25,7 @@ from scumble.data.augment import FAR, NEAR, prefixed, scaled_views
 from scumble.data.subjects import Shot, Subject, worded
 from scumble.datagen import retrieval
 from scumble.datagen.priors import Prior, prior_objective
-from scumble.methods import custom_diffusion
+from scumble.methods import custom_diffusion, dreambooth
 from scumble.models.model import Model
 from scumble.training.examples import encoded, prompt_caches
 from scumble.training.subjects import gallery
@@ -308,6 +308,17 @@ def test_words_go_before_sentences_and_into_captions() -> None:
     assert worded("a {} asleep", "<rex> dog", "<rex>", "dog") == "a <rex> dog asleep"
     assert worded("<rex> runs", "<rex> dog", "<rex>", "dog") == "<rex> runs"
     assert worded("a moongate", "", "", "") == "a moongate"
+    # A word inside another is none to a prompt, and would never be learnt.
+    assert worded("a t-rexes toy dog", "rex dog", "rex", "dog") == "a t-rexes toy rex dog"
+    assert worded("a t-rex toy", "rex dog", "rex", "dog") == "a t-rex toy"
+
+
+@pytest.mark.parametrize("method", [dreambooth, custom_diffusion])
+def test_sentences_without_a_place_for_the_word_are_refused(method: Any) -> None:
+    for templates in ((), ("a photo",), ("a photo of a {}", "my dog")):
+        with pytest.raises(ConfigError, match="templates cannot be"):
+            method.Config(templates=templates)
+    assert method.Config(templates=("my {}",)).templates == ("my {}",)
 
 
 # Retrieval
@@ -396,6 +407,10 @@ def test_what_cannot_be_retrieved_is_a_sentence(
         learnt(model, config, subject("<q>", "qqqq"))
     with pytest.raises(PromptError, match="nothing to compare"):
         learnt(model, config, subject("<q>", ""))
+    monkeypatch.setattr(custom_diffusion, "clip_for", lambda *_, **__: pytest.fail("CLIP came first"))
+    with pytest.raises(InputError, match="nowhere"):
+        learnt(model, CD.replace(regularization=str(tmp_path / "nowhere")))
+    monkeypatch.setattr(custom_diffusion, "clip_for", lambda *_, **__: Letters())
     with pytest.raises(InputError, match="no captioned picture"):
         learnt(model, CD.replace(regularization=str(tmp_path / "empty")))
     monkeypatch.setattr(retrieval, "import_module", lambda _name: (_ for _ in ()).throw(ImportError()))

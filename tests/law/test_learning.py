@@ -15,14 +15,16 @@ from scumble.adapters.changes import Dense
 from scumble.adapters.dense import dense
 from scumble.adapters.tokens import rare_word, token_ids
 from scumble.core import rng
+from scumble.core.errors import InputError
 from scumble.core.events import finish
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Shot, Subject
-from scumble.datagen.priors import Prior
+from scumble.datagen.priors import Prior, drawn_prior
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.models.prompts import encode
+from scumble.sampling.text_to_image import SamplerOptions
 from scumble.training.examples import Drawn, PromptCache, draw, encoded, objective
 from tiny import shared
 
@@ -186,11 +188,23 @@ def test_captions_have_an_effect_and_can_be_left_out(model: Model) -> None:
 
 
 def test_words_grow_one_vector_at_a_time(model: Model) -> None:
-    config = TI.replace(steps=2, progressive=2, weight_decay=0.0)
-    [start] = textual_inversion.new_word(model, "dog", vectors=2)
-    found = word_of(model, config)
-    assert not torch.equal(found[0], start[0].detach())
-    assert torch.equal(found[1], start[1].detach())
+    config = TI.replace(vectors=3, progressive=2, weight_decay=0.0)
+    [start] = textual_inversion.new_word(model, "dog", vectors=3)
+    short, longer = word_of(model, config.replace(steps=2)), word_of(model, config.replace(steps=4))
+    assert (len(short), len(longer)) == (1, 2)  # what has not joined has learnt nothing, and is left out
+    assert bool((longer != start[:2].detach()).all())
+    early = word_of(model, config.replace(steps=4, stop_after=1, stop_every=1, lr=0.0))
+    assert len(early) == 1  # stopped after two looks that brought nothing
+
+
+def test_every_subject_learns_all_its_vectors_however_many_the_first_has(model: Model) -> None:
+    two = [subject("<rex>"), Subject("<axo>", "axolotl", subject().shots)]
+    config = TI.replace(vectors=None, steps=6, weight_decay=0.0, pivotal=1, rank=2)
+    weights, _ = finish(textual_inversion.learn(model, two, config))
+    [start] = textual_inversion.new_word(model, "axolotl")
+    [found] = weights.words["<axo>"].vectors
+    assert len(found) == len(start) > len(weights.words["<rex>"].vectors[0])
+    assert bool((found != start.detach()).any(dim=1).all())
 
 
 def test_pivotal_tuning_keeps_the_word_and_adds_low_rank_changes(model: Model) -> None:
@@ -264,6 +278,41 @@ def test_the_two_terms_have_means_noise_and_times_of_their_own(model: Model) -> 
         found = dreambooth.prior_loss(model, [kind], DB, 0, range(2), told)
         expected = objective(model, of_class, model.prompt(["a dog"] * 2, size=(64, 64)))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_two_subjects_have_identifiers_of_their_own(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [subject("<rex>"), subject("<tom>")]
+    with pytest.raises(InputError, match="One identifier would mean several"):
+        finish(dreambooth.learn(model, two, DB))
+    monkeypatch.setattr(dreambooth, "rare_word", lambda _, i: ("cat", "ball")[i])
+    config = DB.replace(identifier="", steps=1, prior_weight=0.0)
+    words = finish(dreambooth.learn(model, two, config))[0].words
+    assert not torch.equal(words["<rex>"].vectors[0], words["<tom>"].vectors[0])
+
+
+def test_damaged_class_pictures_are_drawn_again(model: Model, tmp_path: Path) -> None:
+    def drawn() -> Tensor:
+        options = SamplerOptions(sampler="ddim", steps=2)
+        loop = drawn_prior(model, "a dog", 2, side=64, options=options)
+        return finish(loop).latents.mean
+
+    first = drawn()
+    [file] = (tmp_path / "cache" / "priors").iterdir()
+    whole = file.read_bytes()
+    for damaged in (whole[:-10], b"", whole[:40]):
+        file.write_bytes(damaged)
+        assert torch.equal(drawn(), first)
+        assert file.read_bytes() == whole
+
+
+def test_the_paper_s_presets_have_the_paper_s_settings() -> None:
+    word, bound = textual_inversion.PRESETS["paper"], dreambooth.PRESETS["paper"]
+    assert (word.steps, word.batch, word.lr, word.vectors, word.clip) == (5000, 8, 0.04, 1, 0.0)
+    assert (bound.train, bound.lr, bound.steps, bound.prior_count) == ("all", 5e-6, 1000, 1000)
+    assert (bound.templates, bound.prior_weight) == (("a {}",), 1.0)
+    tuned = custom_diffusion.PRESETS["paper"]
+    assert (tuned.train, tuned.lr, tuned.steps, tuned.batch) == ("key-value", 8e-5, 250, 4)
+    assert (tuned.prior_count, tuned.similarity, tuned.stop_first) == (200, 0.85, True)
 
 
 def test_rare_words_are_single_tokens_of_the_models_own(model: Model) -> None:

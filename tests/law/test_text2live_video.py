@@ -144,3 +144,13 @@ def test_presets_of_videos_are_the_papers_for_videos() -> None:
         preset = PRESETS[name]
         assert (preset.structure, preset.sparsity, preset.sparsity_l0) == (3, 0.1, 0.005)
         assert (preset.bootstrapping, preset.fill, preset.frame_distance) == (0, 0, 2)
+    assert PRESETS["paper-video"].cover == 0.95
+
+
+def test_what_speaks_for_the_negatives_is_taken_out_of_the_region(clip: Clip, saved: SavedAtlas) -> None:
+    plain = canvas(clip, saved, layer=1).region(TEXTS)
+    less = canvas(clip, saved, TINY.replace(negatives=("grass",), negative_threshold=0.5), layer=1)
+    found = less.region(TEXTS)
+    gone = found != plain
+    assert bool(gone.any())
+    assert bool((found[gone] == 0).all())

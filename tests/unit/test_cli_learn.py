@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
+from socket import socket
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +20,9 @@ from scumble.adapters.formats import a1111, diffusers, kohya
 from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
 from scumble.core.errors import InputError
+from scumble.core.events import Loop
 from scumble.models.model import Model
+from scumble.sampling.text_to_image import Task
 from scumble.verbs import learn as verb
 from scumble.verbs.load import ModelConfig
 from tiny import shared
@@ -187,7 +194,101 @@ def test_words_of_one_file_name_have_files_of_their_own(tmp_path: Path) -> None:
         assert all(Path(name).name == name and not name.startswith(".") for name in names)
 
 
+def test_a_first_prompt_speaks_of_the_subject_as_it_was_told(photos: Path, tmp_path: Path) -> None:
+    """A word of Textual Inversion stands for its noun, and one of a style is no thing."""
+    named = ("--word", "<rex>", "--noun", "dog")
+    out = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    assert "'a photo of a <rex>'" in learn("textual-inversion", photos, out[0], *named).out
+    style = learn("textual-inversion", photos, out[1], *named, "--preset", "style")
+    assert "'a painting in the style of <rex>'" in style.out
+    assert "'a photo of a <rex> dog'" in learn("custom-diffusion", photos, out[2], *named, *QUICK).out
+
+
+@pytest.mark.parametrize(
+    ("noun", "caption", "person"),
+    [("man", "", True), ("old Women", "", True), ("", "a girl", True), ("dog", "a girl", False)],
+)
+def test_people_and_pictures_are_spoken_of_before_the_work(
+    photos: Path, noun: str, caption: str, person: bool
+) -> None:
+    (photos / "2.png").write_bytes((photos / "0.png").read_bytes())
+    if caption:
+        for seed in range(3):
+            (photos / f"{seed}.txt").write_text(caption)
+    config = verb.config_for("custom-diffusion", "x", None, None, steps=1, prior_weight=0.0)
+    on, word = ModelConfig(model=str(shared("sd1")), device="cpu"), "<bob>" if noun else ""
+    loop = verb.learn_to("custom-diffusion", [(photos, word, noun)], config, on, photos / "b.safetensors")
+    first = next(loop)
+    loop.close()
+    assert "2.png is the same picture as 0.png" in first.note
+    assert ("consent" in first.note) is person
+    assert not (photos / "b.run").exists()  # nothing has begun
+
+
+@pytest.mark.parametrize("method", ["textual-inversion", "dreambooth", "custom-diffusion"])
+def test_previews_show_what_is_learnt_and_change_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    asked: list[str] = []
+    plain = verb.text_to_image
+
+    def drawn(model: Model, task: Task) -> Loop[list[torch.Tensor]]:
+        asked.append(task.prompt)
+        assert "<rex>" in model.words
+        return plain(model, task)
+
+    monkeypatch.setattr(verb, "text_to_image", drawn)
+    monkeypatch.setattr("scumble.cli.learn.PREVIEW_EVERY", 1)
+    own = () if method == "textual-inversion" else (*QUICK, "--lr", "0.05")
+    more = ("--word", "<rex>", "--noun", "dog", *own)
+    seen = tmp_path / "seen.png"
+    outs = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    assert learn(method, photos, outs[0], *more).status == 0
+    shown = learn(method, photos, outs[1], *more, "--preview", str(seen))
+    assert shown.status == 0, shown.err
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    pictures = sorted((tmp_path / "b.run" / "previews").iterdir())
+    assert [p.name for p in pictures] == ["000001.png", "000002.png"]
+    assert pictures[0].read_bytes() != pictures[1].read_bytes()
+    assert seen.is_file()
+    assert len(asked) == 2
+
+
+def test_interrupted_it_says_how_to_go_on_and_does(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "often.toml").write_text("checkpoint_every = 1\n")
+    named = ("--word", "<rex>", "--noun", "dog", "--config", str(tmp_path / "often.toml"))
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "rex.safetensors"
+    assert learn("textual-inversion", photos, whole, *named).status == 0
+    plain, calls = Model.predict, iter(range(100))
+
+    def stopped(*given: Any, **more: Any) -> torch.Tensor:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return plain(*given, **more)
+
+    monkeypatch.setattr(Model, "predict", stopped)
+    config = verb.config_for("textual-inversion", "x", None, Path(named[-1]), steps=2, batch=1)
+    on = ModelConfig(model=str(shared("sd1")), device="cpu")
+    loop = verb.learn_to("textual-inversion", [(photos, "<rex>", "dog")], config, on, out)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        list(loop)
+    assert "keeps the state after step 1: the same command goes on" in stop.value.__notes__[0]
+    again = learn("textual-inversion", photos, out, *named)
+    assert "Going on from" in again.err
+    assert out.read_bytes() == whole.read_bytes()
+    refused = learn("textual-inversion", photos, out, *named)
+    assert (refused.status, "Going on" in refused.err) == (2, False)
+
+
 # Bad input
+
+
+def test_a_word_without_its_folder_is_refused(photos: Path, tmp_path: Path) -> None:
+    subject, out = ("--subject", f"{photos}:<tom>:cat"), str(tmp_path / "x.safetensors")
+    done = scumble("learn", "textual-inversion", *subject, "--word", "<rex>", "-o", out)
+    assert (done.status, "there is none" in done.sentence) == (2, True)
 
 
 def test_a_dry_run_counts_the_super_resolution_stage(
@@ -270,3 +371,39 @@ def test_where_float16_is_the_default_learning_takes_bfloat16(monkeypatch: pytes
     assert verb.for_learning(ModelConfig(device="cuda", dtype="float16")).dtype == "float16"
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert verb.for_learning(ModelConfig()).dtype == "bfloat16"
+
+
+def test_two_processes_learn_what_one_does(photos: Path, tmp_path: Path) -> None:
+    """Each has its half of every batch: the same global batch, and the same word to rounding."""
+    named = ("--word", "<rex>", "--noun", "dog", "--steps", "3", "--batch", "4", "--device", "auto")
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    assert learn("textual-inversion", photos, one, *named).status == 0
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = (
+        "learn",
+        "textual-inversion",
+        str(photos),
+        *named,
+        "--model",
+        str(shared("sd1")),
+        "-o",
+        str(two),
+    )
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""}
+    run = "from scumble.cli.main import main; main()"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", run, *command],
+            env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    [[alone]], [[shared_out]] = ([w.vectors for w in Weights.load(f).words.values()] for f in (one, two))
+    torch.testing.assert_close(shared_out, alone, rtol=1e-4, atol=1e-5)
+    assert len((tmp_path / "two.run" / "steps.jsonl").read_text().splitlines()) == 1  # one of them writes

@@ -15,11 +15,14 @@ from PIL import Image
 
 import scumble as package
 from cli import Outcome, scumble
+from scumble.cli.edit_text2live import VIDEOS
 from scumble.core.events import finish
 from scumble.core.images import read_image
-from scumble.data.video import read_video, write_video
+from scumble.data.video import VIDEO_SUFFIXES, read_video, write_video
 from scumble.history.embed import read_recipe
 from scumble.history.recipe import Recipe
+from scumble.models.atlas import Atlas, Layout
+from scumble.models.atlas_file import finished, save_atlas
 from scumble.verbs.edit_text2live import Text2liveConfig, again
 from scumble.verbs.edit_video import VideoEditConfig
 from tiny_clip import shared_clip
@@ -137,6 +140,11 @@ def test_presets_and_dry_run(tmp_path: Path) -> None:
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith("about ")
     assert not (tmp_path / "out.png").exists()
+    given = ("--prompt", "a red cat", "--dry-run", "--json")
+    both = run(image, tmp_path / "out.png", "--prompt", "a blue cat", *given)
+    assert both.json["settings"]["earlier"] == ["a blue cat"]  # so that both are estimated
+    missing = run(image, tmp_path / "out.png", *given, "--mask", tmp_path / "none.png")
+    assert "none.png does not exist" in missing.sentence
     outcome = run(image, tmp_path / "out.jpg", "--prompt", "a red cat", steps=1)
     assert "JPEG changes every pixel" in outcome.err
     assert (tmp_path / "out-layer.png").exists()
@@ -149,6 +157,7 @@ def test_presets_and_dry_run(tmp_path: Path) -> None:
         ((), "The setting prompt is missing"),
         (("--prompt", "a cat", "--prompt", "a dog", "--region", "a cat"), "belong to one prompt"),
         (("--prompt", "a cat", "--preset", "none"), "There is no preset 'none'"),
+        (("--prompt", "a cat", "--preset", "toybox-video"), "There is no preset 'toybox-video'"),
         (("--prompt", "a cat", "--atlas", "x"), "is a picture, and atlases are of videos"),
     ],
 )
@@ -260,15 +269,18 @@ def test_any_other_edit_of_the_atlas(place: Path, tmp_path: Path) -> None:
 
 
 def test_videos_that_cannot_be_edited(place: Path, tmp_path: Path) -> None:
-    out, prompt = tmp_path / "out.mp4", ("--prompt", "a red cat")
+    out, prompt = tmp_path / "out.mp4", ("--prompt", "a red cat", "--clip", shared_clip())
     assert edited(place, out, *prompt, "--dry-run").out.startswith("nothing stands in its way")
-    outcome = scumble("edit", "text2live", str(place / "in.mp4"), *prompt, "-o", str(out))
+    outcome = scumble("edit", "text2live", str(place / "in.mp4"), *map(str, prompt), "-o", str(out))
     assert "needs an atlas" in outcome.sentence
     assert "scumble atlas" in outcome.sentence
     Image.new("RGB", (9, 9)).save(tmp_path / "wrong.png")
     Image.new("L", (9, 9), 255).save(tmp_path / "mask.png")
+    Image.new("L", read_image(place / "in-foreground.png").image.size).save(tmp_path / "black.png")
     for more, sentence in (
         ((*prompt, "--layer", "sky"), "no layer 'sky'"),
+        ((*prompt, "--prompt", "a blue cat"), "takes one prompt at a time"),
+        ((*prompt, "--mask", tmp_path / "black.png"), "black everywhere"),
         ((), "by a prompt or by a painted atlas"),
         (("--painted", tmp_path / "wrong.png"), "painted atlas has 9 x 9 pixels"),
         (("--painted", place / "in-foreground.png"), "Nothing is painted"),
@@ -278,11 +290,45 @@ def test_videos_that_cannot_be_edited(place: Path, tmp_path: Path) -> None:
         assert outcome.status == 2
         assert sentence in outcome.sentence
     short = video_file(tmp_path / "short.mp4", moving_square(3, 64, 80))
-    outcome = scumble(
-        "edit", "text2live", str(short), *prompt, "--atlas", str(place / "in.atlas"), "-o", str(out)
-    )
+    atlas = ("--atlas", str(place / "in.atlas"), "-o", str(out))
+    outcome = scumble("edit", "text2live", str(short), *map(str, prompt), *atlas)
     assert "another video" in outcome.sentence
     assert not out.exists()
+
+
+def test_where_a_video_cannot_be_written_is_said_before_the_work(place: Path, tmp_path: Path) -> None:
+    prompt = ("--prompt", "a red cat", "--config", settings(tmp_path), "--steps", 1)
+    (tmp_path / "there-layer.png").write_bytes(b"x")
+    for name, sentence in (
+        ("out.gif", "has no suffix of a video"),
+        ("out.webm", "cannot hold sound of the kind aac"),
+        ("out.apng", "cannot hold sound"),
+        ("there.mp4", "there-layer.png exists already"),
+    ):
+        outcome = edited(place, tmp_path / name, *prompt)
+        assert outcome.status == 2
+        assert sentence in outcome.sentence
+        assert "painting" not in outcome.err
+        assert not (tmp_path / name).exists()
+
+
+def test_every_kind_of_video_is_taken_for_one(tmp_path: Path) -> None:
+    assert set(VIDEOS) == set(VIDEO_SUFFIXES)
+    path = finish(write_video(tmp_path / "in.apng", timed(frames := moving_square(3)), list(frames)))
+    outcome = scumble("edit", "text2live", str(path), "--prompt", "a cat", "-o", str(tmp_path / "out.mp4"))
+    assert "in.apng needs an atlas" in outcome.sentence
+
+
+def test_nothing_to_find_in_an_atlas_is_said_before_the_work(place: Path, tmp_path: Path) -> None:
+    """An atlas that was never fitted is grey everywhere."""
+    grey = Atlas(Layout(frames=FRAMES, height=64, width=80))
+    save_atlas(tmp_path / "grey.atlas", finished(grey, [0.8, 0.8], {}))
+    given = ("--prompt", "a red cat", "--config", settings(tmp_path), "--layer", "background", "--dry-run")
+    atlas = ("--atlas", tmp_path / "grey.atlas", "-o", tmp_path / "out.mp4")
+    outcome = scumble("edit", "text2live", str(place / "in.mp4"), *map(str, (*given, *atlas)))
+    assert outcome.status == 0, outcome.err
+    assert "CLIP finds nothing in the background of" in outcome.err
+    assert "'a cat'" in outcome.err
 
 
 def test_videos_that_cannot_have_an_atlas(place: Path, tmp_path: Path) -> None:
@@ -293,7 +339,11 @@ def test_videos_that_cannot_have_an_atlas(place: Path, tmp_path: Path) -> None:
         (place / "in.mp4", (), "what moves in front"),
         (place / "in.mp4", ("--box", "1,1,9,9", "--mask", place / "mask.png"), "Masks and a box are two"),
         (place / "in.mp4", ("--box", "1,1,9"), "is no box"),
-        (place / "in.mp4", ("--box", "1,1,900,9"), "does not lie in a frame"),
+        (
+            place / "in.mp4",
+            ("--box", "1,1,900,9", "--size", 32),
+            "1,1,900,9 does not lie in a frame of 80 x 64",
+        ),
         (place / "in.mp4", ("--mask", tmp_path / "mask.png"), "has 9 x 9 pixels, and the video 80 x 64"),
         (place / "in.mp4", ("--flow", tmp_path, "--mask", place / "mask.png"), "holds 0 files of flow"),
         (place / "mask.png", ("--mask", place / "mask.png"), "one frame only"),

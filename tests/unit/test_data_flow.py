@@ -12,7 +12,7 @@ from PIL import Image
 from scumble.core.errors import ImageError, InputError
 from scumble.core.events import finish
 from scumble.data.flow import Flow, agreeing, carried, find_flow, read_flow, resized, sampled
-from scumble.data.foreground import carried_masks, fitted, grabcut, read_masks
+from scumble.data.foreground import carried_masks, check_box, fitted, grabcut, read_masks
 from videos import SQUARE, STEP, moving_square, square_masks
 
 FRAMES = moving_square(5, 48, 64)
@@ -126,6 +126,9 @@ def test_grabcut_finds_what_stands_out() -> None:
     }.items():
         with pytest.raises(InputError, match=sentence):
             grabcut(FRAMES[0], box)
+        with pytest.raises(InputError, match=sentence):
+            check_box(box, (48, 64))
+    check_box((0, 0, 64, 47), (48, 64))
 
 
 def test_masks_of_a_person(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from scumble.core.errors import ImageError, InputError
 from scumble.core.events import finish
-from scumble.data.video import VIDEO_SUFFIXES, read_video, resize_frames, write_video
+from scumble.data.video import VIDEO_SUFFIXES, check_output, read_video, resize_frames, write_video
 from videos import moving_square, timed, video_file
 
 
@@ -100,6 +100,32 @@ def test_sound_comes_out_as_it_went_in(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.webm file cannot hold sound of the kind aac"):
         finish(write_video(tmp_path / "out.webm", source, list(source.frames)))
     assert not (tmp_path / "out.webm").exists()
+    with pytest.raises(InputError, match="cannot hold sound of the kind aac"):
+        check_output(tmp_path / "out.webm", source)
+    check_output(tmp_path / "out.mov", source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mkv", "out.mp4"]
+
+
+def test_with_a_part_of_a_video_goes_that_part_of_its_sound(tmp_path: Path) -> None:
+    """Frames 5 to 8 of ten a second: sound from half a second to nine tenths, in packets of 64 ms."""
+    path = video_file(tmp_path / "in.mp4", moving_square(12, 32, 48), sound=True)
+    part = read_video(path, first=5, count=4)
+    assert (part.has_sound, part.start, part.end) == (True, Fraction(1, 2), Fraction(9, 10))
+    written = finish(write_video(tmp_path / "out.mkv", part, list(part.frames)))
+    whole, found = packets(path, "audio"), packets(written, "audio")
+    assert 5 <= len(found) <= 7
+    begin = whole.index(found[0])
+    assert whole[begin : begin + len(found)] == found
+    with av.open(str(path)) as before, av.open(str(written)) as after:
+        starts: list[float] = []
+        for container in (before, after):
+            streams: Any = container.streams
+            sound = [p for p in container.demux(streams.audio[0]) if p.size]
+            starts.append(float(sound[begin if container is before else 0].pts * sound[0].time_base))
+    assert starts[1] == pytest.approx(starts[0] - 0.5, abs=2e-3)
+    assert packets(
+        finish(write_video(tmp_path / "all.mkv", read_video(path), list(read_video(path).frames))), "audio"
+    ) == whole  # fmt: skip
 
 
 def test_a_part_of_a_video(tmp_path: Path) -> None:

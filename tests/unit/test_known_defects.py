@@ -19,6 +19,7 @@ from learnt import noise, tiny_model
 from scumble.adapters.changes import LowRank, parameters_of
 from scumble.adapters.tokens import new_word, words_attached
 from scumble.core import rng
+from scumble.core.errors import ImageError
 from scumble.core.events import finish
 from scumble.data.subjects import Shot, Subject, cropped, read_subject
 from scumble.datagen.priors import Prior
@@ -109,6 +110,14 @@ def test_b11_stray_files_are_passed_over_and_pictures_not_squashed(tmp_path: Pat
     assert any("broken.png" in note for note in read.notes)
     middle, _ = cropped(read.shots[0], (64, 64))
     assert float(middle.mean()) < 0.05  # the square, whole and as wide as high
+
+
+def test_a_mask_without_white_is_a_sentence(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a.png")
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (64, 64), 0).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(ImageError, match="black all over"):
+        read_subject(tmp_path, "<rex>", "dog")
 
 
 def test_b11_pictures_need_not_be_mirrored(model: Model) -> None:

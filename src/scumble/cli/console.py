@@ -47,6 +47,8 @@ def _shown(loop: Loop[Result], preview: Path | None) -> Result:
                 event = next(loop)
             except StopIteration as stop:
                 return stop.value
+            if event.note:
+                say(event.note)
             if bars is None:  # only now: a loop that fails at once shows no bar
                 bars = _Bars()
             bars.show(event)

@@ -12,7 +12,8 @@ from scumble.cli.console import follow, give, give_needs, give_saved, say
 
 __all__ = ["text2live"]
 
-VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".apng")
+"""Those of `scumble.data.video`, which is too heavy to load for a --help."""
 
 Prompt = Annotated[
     list[str] | None,
@@ -64,10 +65,11 @@ def text2live(
             f"{image} is a picture, and atlases are of videos.", "Leave --atlas and its kin out."
         )
     settings = _settings(Text2liveConfig, given)
-    if dry_run:
-        give_needs(estimate_edit(settings, image), as_json=as_json)
-        return
     job = Job.of(settings, image, output, then=(prompt or [])[1:], mask=mask, overwrite=overwrite)
+    if dry_run:
+        # The last prompt has those before it as its `earlier`; a seed that was drawn here is drawn anew then.
+        give_needs(estimate_edit(job.configs[-1].replace(seed=settings.seed), image), as_json=as_json)
+        return
     for note in job.notes:
         say(note)
     loop = edit_to(job, with_recipe=not no_recipe, preview_every=25 if previews else 0)
@@ -75,8 +77,11 @@ def text2live(
 
 
 def _video(given: dict[str, Any]) -> None:
+    from scumble.core.errors import InputError
     from scumble.verbs.edit_video import VideoEditConfig, VideoJob, edit_video_to
 
+    if len(given["prompt"] or []) > 1:
+        raise InputError("A video takes one prompt at a time.", "Give one --prompt, then the next.")
     files = {name: given[name] for name in ("atlas", "mask", "painted")}
     settings = _settings(VideoEditConfig, given)
     job = VideoJob.of(settings, given["image"], given["output"], **files, overwrite=given["overwrite"])

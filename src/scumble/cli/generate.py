@@ -15,9 +15,6 @@ __all__ = ["generate"]
 SafetyChecker = Annotated[
     bool | None, typer.Option("--no-safety-checker", help="Draw without the model's safety checker.")
 ]
-Preview = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A small picture of the work so far, while it goes on.")
-]
 
 
 def generate(
@@ -40,7 +37,7 @@ def generate(
     upscaler: Annotated[
         str | None, typer.Option(metavar="NAME_OR_PATH", help="Make them larger with this upscaler.")
     ] = None,
-    preview: Preview = None,
+    preview: options.Preview = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     low_memory: options.LowMemory = None,

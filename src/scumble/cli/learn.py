@@ -22,6 +22,9 @@ PriorWeight = Annotated[
     float | None, typer.Option(help="Weight of what keeps it from forgetting; 0 does without.  [1]")
 ]
 
+PREVIEW_EVERY = 25
+"""Steps from one preview to the next."""
+
 app = typer.Typer(name="learn", help="Learn a subject from a few pictures.", no_args_is_help=True)
 
 
@@ -47,6 +50,7 @@ def textual_inversion(
     batch: options.LearningBatch = None,
     size: options.Square = None,
     seed: options.Chance = None,
+    preview: options.Preview = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -87,6 +91,7 @@ def dreambooth(
     batch: options.LearningBatch = None,
     size: options.Square = None,
     seed: options.Chance = None,
+    preview: options.Preview = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -126,6 +131,7 @@ def custom_diffusion(
     batch: options.LearningBatch = None,
     size: options.Square = None,
     seed: options.Chance = None,
+    preview: options.Preview = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -143,12 +149,19 @@ def custom_diffusion(
 
 def _learn(method: str, given: dict[str, Any]) -> None:
     """Run `method` with the options of its command."""
+    from scumble.core.errors import InputError
     from scumble.verbs.learn import config_for, estimate_learn, learn_to, run_folder
     from scumble.verbs.load import ModelConfig
+    from scumble.verbs.outputs import planned_paths
 
     subjects = [_subject(text) for text in given["subject"] or []]
     if given["folder"] is not None:
         subjects.insert(0, (given["folder"], given["word"] or "", given["noun"] or ""))
+    elif subjects and (given["word"] or given["noun"]):
+        raise InputError(
+            "--word and --noun are those of FOLDER, and there is none.",
+            "Write FOLDER:WORD:NOUN in --subject.",
+        )
     where = {name: given[name] for name in ("model", "device", "dtype")}
     on = options.settings(ModelConfig, None, **where)
     common = ("steps", "lr", "batch", "size", "seed")
@@ -165,12 +178,15 @@ def _learn(method: str, given: dict[str, Any]) -> None:
     if given.get("analyse"):
         _analyse(subjects, config, on, given)
         return
-    if any(run_folder(out).glob("checkpoints/*.safetensors")):
+    overwrite, preview = given["overwrite"], given["preview"]
+    shown = planned_paths(preview, [0], overwrite=overwrite)[0] if preview else None
+    if (overwrite or not out.exists()) and any(run_folder(out).glob("checkpoints/*.safetensors")):
         say(f"Going on from {run_folder(out)}.")
-    upscaler = given.get("upscaler")
-    done = follow(
-        learn_to(method, subjects, config, on, out, upscaler=upscaler, overwrite=given["overwrite"])
+    upscaler, every = given.get("upscaler"), PREVIEW_EVERY if preview else 0
+    loop = learn_to(
+        method, subjects, config, on, out, upscaler=upscaler, overwrite=overwrite, preview_every=every
     )
+    done = follow(loop, preview=shown)
     if done.note:
         say(done.note)
     facts = {
@@ -180,8 +196,7 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         "steps": done.steps,
         "words": done.words,
     }
-    shown = f"a photo of a {done.use}" if done.words else done.use
-    use = f"scumble generate {quote(shown)} --with {quote(str(out))} -o out.png"
+    use = f"scumble generate {quote(done.prompt)} --with {quote(str(out))} -o out.png"
     text = f"{out} ({size(done.bytes)})\nUse it: {use}"
     give(facts, as_json=given["as_json"], text=text)
 

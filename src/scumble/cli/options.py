@@ -44,6 +44,7 @@ __all__ = [
     "Overwrite",
     "Page",
     "Pictures",
+    "Preview",
     "Sampler",
     "Seed",
     "Square",
@@ -88,6 +89,9 @@ ConfigFile = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would need, and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Pictures = Annotated[Path, typer.Argument(help="The picture, or a folder of pictures.")]
+Preview = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A small picture of the work so far, while it goes on.")
+]
 Mask = Annotated[Path | None, typer.Option(help="White may change, black stays.")]
 Feather = Annotated[int | None, typer.Option(help="Pixels over which the edit fades in.  [0]")]
 Editor = Annotated[

@@ -34,6 +34,8 @@ class Progress:
     """The last loss that was read back, for loops that have one."""
     preview: Image.Image | None = None
     """A small picture of the work so far, where one was asked for."""
+    note: str = ""
+    """What a person should know before it goes on, in sentences."""
 
 
 Loop = Generator[Progress, None, Result]

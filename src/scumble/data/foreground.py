@@ -18,7 +18,7 @@ from scumble.core.errors import ImageError, InputError
 from scumble.core.images import SUFFIXES, read_mask
 from scumble.data.flow import Flow, carried, opencv
 
-__all__ = ["Box", "carried_masks", "fitted", "grabcut", "read_masks"]
+__all__ = ["Box", "carried_masks", "check_box", "fitted", "grabcut", "read_masks"]
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are the first column and row outside."""
@@ -65,6 +65,19 @@ def grabcut(frame: Tensor, box: Box) -> Tensor:
     """
     cv2 = opencv()
     height, width = frame.shape[1:]
+    check_box(box, (height, width))
+    left, top, right, bottom = box
+    labels = np.full((height, width), cv2.GC_BGD, dtype=np.uint8)
+    labels[top:bottom, left:right] = cv2.GC_PR_FGD
+    mask = _cut(cv2, frame, labels)
+    if not bool(mask.any()):
+        raise InputError("Nothing stands out in the box.", "Give a tighter box, or a mask.")
+    return mask[None, None]
+
+
+def check_box(box: Box, size: tuple[int, int]) -> None:
+    """Raises InputError for a box that is empty, outside of a frame of `size` (H, W) or all of it."""
+    height, width = size
     left, top, right, bottom = box
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise InputError(
@@ -73,12 +86,6 @@ def grabcut(frame: Tensor, box: Box) -> Tensor:
         )
     if (right - left, bottom - top) == (width, height):
         raise InputError("The box is the whole frame.", "Leave some of what lies behind outside of it.")
-    labels = np.full((height, width), cv2.GC_BGD, dtype=np.uint8)
-    labels[top:bottom, left:right] = cv2.GC_PR_FGD
-    mask = _cut(cv2, frame, labels)
-    if not bool(mask.any()):
-        raise InputError("Nothing stands out in the box.", "Give a tighter box, or a mask.")
-    return mask[None, None]
 
 
 def carried_masks(frames: Tensor, first: Tensor, flow: Flow, *, refine: bool = True) -> Tensor:

@@ -76,7 +76,8 @@ def read_subject(folder: Path | str, word: str = "", noun: str = "") -> Subject:
     """Read a subject's folder.
 
     Pictures that are broken or too small are left out, as are copies of others, each named in `notes`. Raises
-    InputError where there is no folder or no usable picture in it, ImageError for a mask of another size.
+    InputError where there is no folder or no usable picture in it, ImageError for a mask of another size or
+    without white.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -117,12 +118,18 @@ def worded(caption: str, named: str, word: str, noun: str) -> str:
     """
     if "{}" in caption:
         return caption.replace("{}", named)
-    if not word or word in caption:
+    if not word or _stands(word, caption):
         return caption
     found = re.search(rf"(?<!\w){re.escape(noun)}(?!\w)", caption) if noun else None
     if found is None:
         return f"{named}, {caption}"
     return caption[: found.start()] + named + caption[found.end() :]
+
+
+def _stands(word: str, caption: str) -> bool:
+    """Whether a prompt would read `word` in the caption: as a whole, not inside another."""
+    before, after = ("(?<!\\w)" if word[0].isalnum() else "", "(?!\\w)" if word[-1].isalnum() else "")
+    return re.search(before + re.escape(word) + after, caption) is not None
 
 
 def captions_of(folder: Path) -> dict[str, str]:
@@ -157,6 +164,8 @@ def _mask(folder: Path, file: Path, image: Image.Image) -> Tensor | None:
             mask = read_mask(place)
             if mask.shape[-2:] != (image.height, image.width):
                 raise ImageError(f"The mask {place} is not of the size of {file.name}.")
+            if not bool(mask.any()):
+                raise ImageError(f"The mask {place} is black all over.", "White is what to learn.")
             return mask
     return None
 

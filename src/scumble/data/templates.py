@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-__all__ = ["TEMPLATES", "Kind", "common_captions"]
+from pydantic import AfterValidator, Field
+
+__all__ = ["TEMPLATES", "Kind", "Sentences", "common_captions"]
 
 Kind = Literal["object", "style", "plain"]
+
+
+def _with_places(sentences: tuple[str, ...]) -> tuple[str, ...]:
+    if any("{}" not in sentence for sentence in sentences):
+        raise ValueError("each sentence needs {}, where word and noun go")
+    return sentences
+
+
+Sentences = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_with_places)]
+"""Sentences of a person's own, in settings: one or more, each with `{}` where the word goes."""
 
 TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "object": (

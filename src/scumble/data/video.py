@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ __all__ = [
     "MAX_BYTES",
     "VIDEO_SUFFIXES",
     "Video",
+    "check_output",
     "pyav",
     "read_video",
     "resize_frames",
@@ -57,6 +59,9 @@ _CODECS: dict[str, tuple[tuple[str, ...], str, dict[str, str]]] = {
 }
 """Suffix -> encoders, the first that is there being taken; pixel format; options. FFV1 loses nothing."""
 
+_FORMATS = {".mp4": "mp4", ".mov": "mov", ".webm": "webm", ".mkv": "matroska"}
+"""FFmpeg's names for them."""
+
 _TICKS = 90_000
 """Ticks a second of the times written; of no common frame rate does one need rounding by a visible part."""
 
@@ -73,6 +78,10 @@ class Video:
     source: Path | None = None
     """The file, of which the sound is."""
     has_sound: bool = False
+    start: Fraction = Fraction(0)
+    """Second of the file at which the first frame is shown, where frames before it were left out."""
+    end: Fraction | None = None
+    """Second of the file at which the first frame after the last is shown, where such were left out."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -118,14 +127,38 @@ def read_video(path: Path | str, *, first: int = 0, count: int | None = None) ->
     path = Path(path)
     with explained(path, "read", ImageError), path.open("rb"):
         pass
-    pictures, times, has_sound = _read(path, first, count)
+    pictures, times, end, has_sound = _read(path, first, count)
     if len(pictures) < 2:
         raise ImageError(
             f"{path} has {'one frame' if pictures else 'no frame'} only, and an atlas needs two or more.",
             "A single picture is edited as an image: scumble edit text2live IMAGE.",
         )
     frames = torch.as_tensor(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-    return Video(frames=frames, times=times, name=path.name, source=path, has_sound=has_sound and first == 0)
+    return Video(
+        frames=frames,
+        times=tuple(time - times[0] for time in times),
+        name=path.name,
+        source=path,
+        has_sound=has_sound,
+        start=times[0] if first else Fraction(0),
+        end=end,
+    )
+
+
+def check_output(path: Path | str, video: Video) -> None:
+    """Raises InputError, before any work, where `write_video` could not write `video` to `path`: for another
+    suffix, or sound that such a file cannot hold."""
+    path = Path(path)
+    suffix, source = path.suffix.lower(), video.source if video.has_sound else None
+    if suffix not in (*_CODECS, ANIMATION):
+        raise InputError(
+            f"{path} has no suffix of a video.", f"Use one of {', '.join(_CODECS)}, {ANIMATION}."
+        )
+    if source is not None and suffix == ANIMATION:
+        raise InputError(f"A {ANIMATION} file cannot hold sound.", "Write .mkv instead.")
+    if source is not None:
+        with _one_sentence(source), pyav().open(BytesIO(), "w", format=_FORMATS[suffix]) as container:
+            _sound_like(container, source, path)
 
 
 def write_video(
@@ -134,18 +167,13 @@ def write_video(
     """Write `frames`, each (3, H, W) uint8, at the times of `video` and with the sound of its file.
 
     `.mkv` (FFV1) and `.apng` are lossless; `.mp4`, `.mov` and `.webm` are small. Whole or not at all. A side
-    that is odd, which the small ones cannot hold, is continued by its last row or column. Raises InputError
-    for another suffix, or sound that such a file cannot hold.
+    that is odd, which the small ones cannot hold, is continued by its last row or column. With a part of a
+    video goes that part of its sound. Raises InputError as `check_output`.
     """
     path = Path(path)
-    if path.suffix.lower() not in (*_CODECS, ANIMATION):
-        raise InputError(
-            f"{path} has no suffix of a video.", f"Use one of {', '.join(_CODECS)}, {ANIMATION}."
-        )
+    check_output(path, video)
     source = video.source if video.has_sound else None
     if path.suffix.lower() == ANIMATION:
-        if source is not None:
-            raise InputError(f"A {ANIMATION} file cannot hold sound.", "Write .mkv instead.")
         return (yield from _animate(path, video, frames, metadata or {}))
     with atomic_path(path) as temporary, _one_sentence(path):
         options = {"movflags": "use_metadata_tags"} if path.suffix.lower() in (".mp4", ".mov") else {}
@@ -159,7 +187,7 @@ def write_video(
                 yield Progress(stage="writing", step=written, total=len(video.times))
             container.mux(stream.encode(None))
             if source is not None:
-                _copy_sound(container, source, sound)
+                _copy_sound(container, video, source, sound)
     return path
 
 
@@ -180,15 +208,20 @@ def resize_frames(frames: Tensor, short_side: int) -> Tensor:
 # Reading
 
 
-def _read(path: Path, first: int, count: int | None) -> tuple[list[Any], tuple[Fraction, ...], bool]:
-    """Frames (H, W, 3) uint8, the time of each, and whether there is sound."""
+_Frames = tuple[list[Any], tuple[Fraction, ...], Fraction | None]
+"""Frames (H, W, 3) uint8, the time of each in the file, and that of the next one, if it was left out."""
+
+
+def _read(
+    path: Path, first: int, count: int | None
+) -> tuple[list[Any], tuple[Fraction, ...], Fraction | None, bool]:
+    """The frames of a file, and whether there is sound."""
     if path.suffix.lower() == ANIMATION:
-        return (*_animation(path, first, count), False)
+        return (*_animation(path, first, count), None, False)
     with _one_sentence(path), pyav().open(str(path)) as container:
         if not container.streams.video:
             raise ImageError(f"{path} has no video stream.", "Give a file with moving pictures in it.")
-        pictures, times = _decoded(container, path, first, count)
-        return pictures, times, bool(container.streams.audio)
+        return (*_decoded(container, path, first, count), bool(container.streams.audio))
 
 
 def _animation(path: Path, first: int, count: int | None) -> tuple[list[Any], tuple[Fraction, ...]]:
@@ -212,12 +245,10 @@ def _animation(path: Path, first: int, count: int | None) -> tuple[list[Any], tu
                 now += Fraction(float(frame.info.get("duration") or 40)).limit_denominator(1000) / 1000
     except DECODER_ERRORS as problem:
         raise ImageError(f"{path} cannot be used as a video.", "Is it a whole animated PNG?") from problem
-    return pictures, tuple(time - times[0] for time in times)
+    return pictures, tuple(times)
 
 
-def _decoded(
-    container: Any, path: Path, first: int, count: int | None
-) -> tuple[list[Any], tuple[Fraction, ...]]:
+def _decoded(container: Any, path: Path, first: int, count: int | None) -> _Frames:
     pictures: list[Any] = []
     times: list[Fraction] = []
     stream = container.streams.video[0]
@@ -226,8 +257,9 @@ def _decoded(
     for number, frame in enumerate(container.decode(stream)):
         if number < first:
             continue
+        time = fallback * number if frame.pts is None else Fraction(frame.pts) * Fraction(frame.time_base)
         if count is not None and len(pictures) == count:
-            break
+            return pictures, tuple(times), time
         picture = _upright(frame.to_ndarray(format="rgb24"), getattr(frame, "rotation", 0))
         if pictures and picture.shape != pictures[0].shape:
             sizes = ["{1} x {0}".format(*p.shape) for p in (pictures[0], picture)]
@@ -236,10 +268,9 @@ def _decoded(
                 "Make them one size first: ffmpeg -i VIDEO -vf scale=W:H OUT.",
             )
         _check_memory(path, len(pictures) + 1, picture)
-        time = fallback * number if frame.pts is None else Fraction(frame.pts) * Fraction(frame.time_base)
         pictures.append(picture)
         times.append(max(time, times[-1] + fallback / 100) if times else time)
-    return pictures, tuple(time - times[0] for time in times)
+    return pictures, tuple(times), None
 
 
 def _check_memory(path: Path, frames: int, picture: Any) -> None:
@@ -340,10 +371,20 @@ def _sound_like(container: Any, source: Path, path: Path) -> Any:
         return container.add_stream_from_template(stream)
 
 
-def _copy_sound(container: Any, source: Path, stream: Any) -> None:
-    """The sound of `source`, packet by packet, as it is."""
+def _copy_sound(container: Any, video: Video, source: Path, stream: Any) -> None:
+    """The sound of `source`, packet by packet, as it is; of a part of it, the packets that begin there."""
     with pyav().open(str(source)) as original:
         for packet in original.demux(original.streams.audio[0]):
-            if packet.dts is not None:
-                packet.stream = stream
-                container.mux(packet)
+            if packet.dts is None:
+                continue
+            base = Fraction(packet.time_base)
+            time, shift = packet.dts * base, round(video.start / base)
+            if video.end is not None and time >= video.end:
+                break
+            if shift and time < video.start:
+                continue
+            if shift:
+                packet.pts = (packet.dts if packet.pts is None else packet.pts) - shift
+                packet.dts -= shift
+            packet.stream = stream
+            container.mux(packet)

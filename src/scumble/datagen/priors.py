@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from scumble.core import rng
+from scumble.core.errors import InputError
 from scumble.core.events import Loop, Progress
 from scumble.core.places import cache_folder
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
@@ -95,13 +96,13 @@ def class_latents(
     folder: Path | None = None,
 ) -> Loop[Tensor]:
     """Scaled latents (count, c, h, w) of pictures that `model` draws of `prompt`, the i-th from seed i of
-    `seed`; read from `folder` (the user's cache) where they are there.
+    `seed`; read from `folder` (the user's cache) where they are there, and whole.
     """
     shape = model.latent_shape(*size)
     what = (model.hash, prompt, count, size, seed, repr(options), str(model.dtype))
     digest = sha256("|".join(map(str, what)).encode()).hexdigest()[:24]
     path = (folder or cache_folder() / "priors") / f"{digest}.safetensors"
-    if path.is_file() and safetensors_header(path).keys() >= {"latents"}:
+    if _is_whole(path, (count, *shape)):
         return load_file(path)["latents"].to(model.device)
     denoise = guided(model, [prompt], size=size, scale=options.guidance)
     levels = [level.to(model.device) for level in levels_for(model.schedule, options.steps, options.spacing)]
@@ -120,3 +121,12 @@ def class_latents(
     path.parent.mkdir(parents=True, exist_ok=True)
     save_safetensors(path, {"latents": latents.cpu()}, {"prompt": prompt[:1000]})
     return latents
+
+
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether the file holds latents of that shape; a damaged one is as good as none."""
+    try:
+        found = safetensors_header(path) if path.is_file() else {}
+    except InputError:
+        return False
+    return "latents" in found and found["latents"]["shape"] == list(shape)

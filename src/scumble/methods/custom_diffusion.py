@@ -38,11 +38,12 @@ from scumble.adapters.rates import Rate, rates
 from scumble.adapters.tokens import new_word, rare_word, words_attached
 from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
-from scumble.core.errors import PromptError
+from scumble.core.errors import InputError, PromptError
 from scumble.core.events import Loop
 from scumble.core.runs import RunFolder
 from scumble.data.augment import View, scaled_views
 from scumble.data.subjects import Shot, Subject
+from scumble.data.templates import Sentences
 from scumble.datagen.priors import Prior, drawn_prior, prior_objective
 from scumble.datagen.retrieval import clip_for, read_captions, retrieved_prior
 from scumble.diffusion.parameterisation import Weighting
@@ -81,7 +82,7 @@ class Config(FitConfig):
     """What of the denoiser learns: keys and values of cross-attention, or all of cross-attention."""
     initial: str = ""
     """What the words start from; empty takes rare tokens of the model's own vocabulary."""
-    templates: tuple[str, ...] = ("photo of a {}",)
+    templates: Sentences = ("photo of a {}",)
     """Sentences that a subject is told with; `{}` is where word and noun go."""
     captions: bool = True
     """Use the pictures' own captions where they have any, with the word put before the noun."""
@@ -136,6 +137,8 @@ def learn(
     caption is near enough; NumericError where the loss is no number.
     """
     _check(model, subjects, config)
+    if config.regularization and not Path(config.regularization).exists():
+        raise InputError(f"There is no {config.regularization}.", "Give a captioned folder, or its index.")
     side = config.size or model.default_size
     pictures = _pictures(model, subjects, config)
     notes, priors = yield from _priors(model, subjects, config, side)

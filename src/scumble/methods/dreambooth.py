@@ -11,6 +11,7 @@ Where we differ, and why:
 
 - The word is one of the person's own (`<rex>`), whose vectors are those of a rare token: prompts stay
   readable, and no token of the vocabulary is claimed. The paper writes the rare token itself.
+- A sentence is "a photo of a <rex> dog", of the class "a dog". The paper's, "a <rex> dog", is in `paper`.
 - Pictures of the class are kept as the latents that the frozen model drew; nothing is decoded and encoded
   again.
 - Steps, rate and weight are the paper's for Stable Diffusion in the preset `paper`. `low-rank`, which trains
@@ -43,6 +44,7 @@ from scumble.core.errors import InputError, PromptError
 from scumble.core.events import Loop
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Subject
+from scumble.data.templates import Sentences
 from scumble.datagen.priors import Prior, drawn_prior, prior_objective
 from scumble.diffusion.parameterisation import Weighting
 from scumble.models.model import Model
@@ -62,16 +64,7 @@ from scumble.training.fit import FitConfig, Fitted, Group, fit
 from scumble.training.subjects import Gallery, check_subjects, gallery, sentences, subject_loss
 from scumble.training.super_resolution import Pairs, pairs
 
-__all__ = [
-    "PRESETS",
-    "TRAIN",
-    "Config",
-    "learn",
-    "learn_upscaler",
-    "loss",
-    "prior_loss",
-    "upscaler_loss",
-]
+__all__ = ["PRESETS", "TRAIN", "Config", "learn", "learn_upscaler", "loss", "prior_loss", "upscaler_loss"]
 
 METHOD = "dreambooth"
 TRAIN: dict[str, tuple[str, ...]] = {
@@ -108,7 +101,7 @@ class Config(FitConfig):
     """Learning rate of the text encoders, low-rank or whole as the denoiser; 0 leaves them frozen."""
     identifier: str = ""
     """The rare token whose meaning the word takes; empty looks for one in the model's own vocabulary."""
-    templates: tuple[str, ...] = ("a photo of a {}",)
+    templates: Sentences = ("a photo of a {}",)
     """Sentences that the subject is told with; `{}` is where word and noun go."""
     captions: bool = True
     """Use the pictures' own captions where they have any, with the word put before the noun."""
@@ -137,7 +130,7 @@ class Config(FitConfig):
 PRESETS: dict[str, Config] = {
     "default": Config(),
     # The paper's for Stable Diffusion: all of it, 5e-6, about 1000 steps, about 1000 pictures of the class.
-    "paper": Config(train="all", lr=5e-6, steps=1000, prior_count=1000),
+    "paper": Config(train="all", lr=5e-6, steps=1000, prior_count=1000, templates=("a {}",)),
     "text-encoder": Config(train="all", lr=1e-6, text_lr=1e-6),
     "toybox": Config(train="all", lr=1e-4, steps=250, batch=4, prior_count=64, prior_steps=15),
     "toybox-low-rank": Config(lr=2e-3, steps=250, batch=4, prior_count=64, prior_steps=15),
@@ -156,10 +149,10 @@ def learn(
     _check(model, subjects)
     side = config.size or model.default_size
     pictures = gallery(model, subjects, size=side, cell=grid(model), mirrored=config.mirror)
+    words = _identifiers(model, subjects, config)
     classes: list[Prior] = []
     for noun in dict.fromkeys(s.noun for s in subjects) if config.prior_weight else ():
         classes.append((yield from _class(model, noun, side, config)))
-    words = {s.word: _identifier(model, config, i) for i, s in enumerate(subjects)}
     with _trained(model, config) as trained, words_attached(model, words):
         sizes = {*pictures.sizes, (side, side)}
         prompts = None if config.text_lr else prompt_caches(model, sizes)
@@ -238,7 +231,7 @@ def learn_upscaler(
     lr = config.lr if config.upscaler_lr is None else config.upscaler_lr
     tuning = config.replace(steps=max(1, config.upscaler_steps), lr=lr, text_lr=0.0, upscaler_steps=0)
     reads = bool(model.text_encoders)
-    words = {s.word: _identifier(model, config, i) for i, s in enumerate(subjects)} if reads else {}
+    words = _identifiers(model, subjects, config) if reads else {}
     changes: dict[str, Change] = {}
     done = Fitted(steps=0)
     if config.upscaler_steps:
@@ -297,10 +290,14 @@ def _check(model: Model, subjects: Sequence[Subject]) -> None:
             )
 
 
-def _identifier(model: Model, config: Config, index: int) -> tuple[Tensor, ...]:
-    """The vectors of a rare token for each text encoder."""
-    vectors = new_word(model, config.identifier or rare_word(model, index))
-    return tuple(v.detach() for v in vectors)
+def _identifiers(model: Model, subjects: Sequence[Subject], config: Config) -> dict[str, tuple[Tensor, ...]]:
+    """For each word the vectors of a rare token of its own, for each text encoder."""
+    if config.identifier and len(subjects) > 1:
+        raise InputError("One identifier would mean several subjects.", "Leave it out: each finds its own.")
+    starts = {
+        s.word: new_word(model, config.identifier or rare_word(model, i)) for i, s in enumerate(subjects)
+    }
+    return {word: tuple(v.detach() for v in vectors) for word, vectors in starts.items()}
 
 
 def _class(model: Model, noun: str, side: int, config: Config) -> Loop[Prior]:

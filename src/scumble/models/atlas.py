@@ -17,7 +17,9 @@ of Chan et al. 2023, "Hashing Neural Videos Decomposition").
 
 Where we differ from the paper. Several foregrounds lie over one another in order. The faithful form has one
 set of mapping and opacity networks for each 70 frames, over one common atlas, so that any number of frames
-can be taken. Colours and opacity end in a sigmoid, which is a tanh brought to [0, 1].
+can be taken. Colours and opacity end in a sigmoid, which is a tanh brought to [0, 1]. Places are counted from
+the frame's middle, and slopes reach a mapping through the skips of the colour network too, which the paper's
+code cuts.
 """
 
 from __future__ import annotations

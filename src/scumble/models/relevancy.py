@@ -118,11 +118,15 @@ def seen_share(clip: Clip, picture: Tensor, relevancy: Tensor, text: Tensor) -> 
     blotted = torch.cat([torch.lerp(view, vague, part) for part in masks.split(16)])
     left = torch.cat([see(clip, part).features @ text for part in blotted.split(16)])
     chosen = left[means.flatten().argmax()]
-    return float((left > chosen).float().mean())
+    return float((left > chosen + ROUNDING).float().mean())
 
 
 BLOT = 0.45
 """Side of what is blotted out, as a share of the view's; a fifth of its area."""
+
+
+ROUNDING = 1e-6
+"""Difference of similarities that is none: in a picture of one colour rounding alone would decide."""
 
 
 def _blurred(view: Tensor, width: int) -> Tensor:

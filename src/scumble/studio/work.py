@@ -48,6 +48,8 @@ __all__ = [
 
 LAYER_PREVIEW_EVERY = 10
 """Steps from one preview to the next of an edit by a layer, whose steps are quick."""
+LEARNING_PREVIEW_EVERY = 100
+"""The same of learning, where a preview takes as long as a few steps."""
 
 
 class Learning(Config):
@@ -191,11 +193,18 @@ def learn(task: Task) -> Loop[Done]:
     subjects = [(subject, told.word, told.noun)]
     upscaler = where.enlarger if getattr(told, "upscale", False) else None
     learnt = yield from learn_to(
-        task.method, subjects, cast("FitConfig", task.config), on, out, upscaler=upscaler
+        task.method,
+        subjects,
+        cast("FitConfig", task.config),
+        on,
+        out,
+        upscaler=upscaler,
+        preview_every=LEARNING_PREVIEW_EVERY,
     )
     for folder in (run_folder(out), subject):
         shutil.rmtree(folder, ignore_errors=True)
-    return Done([learnt.path], learnt.note, {learnt.path: {"use": learnt.use}})
+    note = f"{learnt.before} {learnt.note}".strip()
+    return Done([learnt.path], note, {learnt.path: {"use": learnt.use}})
 
 
 def _subject(task: Task, told: Learning) -> Path:

@@ -28,6 +28,7 @@ from scumble.core.config import Config
 from scumble.core.errors import InputError, MissingExtraError, NumericError
 from scumble.core.events import Loop, Progress
 from scumble.core.runs import RunFolder
+from scumble.training.processes import processes
 
 __all__ = ["Average", "FitConfig", "Fitted", "Group", "HeldOut", "Loss", "fit", "learning_rate"]
 
@@ -86,8 +87,8 @@ class Group:
 class HeldOut:
     """When to stop early: as soon as a deterministic loss has not fallen for `patience` looks at it."""
 
-    loss: Callable[[], Tensor]
-    """A scalar, the same for the same weights."""
+    loss: Callable[[int], Tensor]
+    """A scalar, the same for the same weights; of the step that was just taken."""
     every: int
     patience: int
     least: float = 1e-3
@@ -101,7 +102,7 @@ class Fitted:
     steps: int
     """Optimiser steps that were taken, earlier runs included."""
     losses: list[float] = field(default_factory=list[float])
-    """Mean loss of every REPORT steps of this run."""
+    """Mean loss of every REPORT steps, earlier runs included."""
     held_out: list[float] = field(default_factory=list[float])
     stopped_early: bool = False
     moved: float = 0.0
@@ -164,7 +165,8 @@ def fit(
     if average is not None:
         average.pairs = list(zip(state.parameters.values(), state.averages, strict=False))
     done = Fitted(steps=_restore(run, state, config))
-    done.held_out, done.stopped_early = state.held_out, _settled(state.held_out, held_out)
+    done.held_out, done.losses = state.held_out, state.losses
+    done.stopped_early = _settled(state.held_out, held_out)
     before = [_first(p).clone() for p in state.parameters.values()]
     total = torch.zeros((), device=next(iter(state.parameters.values())).device)
     since, seen = 0, None
@@ -181,7 +183,7 @@ def fit(
                     step=done.steps, loss=seen, lr=learning_rate(done.steps - 1, config.lr, config)
                 )
         if held_out is not None and done.steps % held_out.every == 0:
-            state.held_out.append(float(held_out.loss()))
+            state.held_out.append(float(held_out.loss(done.steps - 1)))
             done.stopped_early = _settled(state.held_out, held_out)
         if run is not None and (done.steps % config.checkpoint_every == 0 or last or done.stopped_early):
             _save(run, state, done.steps, config)
@@ -191,8 +193,10 @@ def fit(
         (float((_first(p) - b).abs().max()) for p, b in zip(state.parameters.values(), before, strict=True)),
         default=0.0,
     )
-    if done.losses and done.moved == 0.0:
+    if state.pulls is not None and done.moved == 0.0:
         done.notes.append("Nothing was learnt: no parameter has changed. Is the learning rate 0?")
+    elif state.pulls is not None and float(state.pulls) == 0.0:  # what has changed is by decay alone
+        done.notes.append("Nothing was learnt: the loss does not depend on what was to learn.")
     done.notes += state.complaints
     return done
 
@@ -208,7 +212,10 @@ class _State:
     averages: list[Tensor]
     process: PartialState
     held_out: list[float] = field(default_factory=list[float])
+    losses: list[float] = field(default_factory=list[float])
     complaints: list[str] = field(default_factory=list[str])
+    pulls: Tensor | None = None
+    """Sum of the lengths of all gradients, on the device."""
 
     @classmethod
     def of(cls, groups: Sequence[Group], config: FitConfig) -> _State:
@@ -227,7 +234,7 @@ class _State:
             for group in groups
         ]
         averages = [p.detach().clone() for p in parameters.values()] if config.ema else []
-        return cls(parameters, _optimiser(settings, config), averages, PartialState())
+        return cls(parameters, _optimiser(settings, config), averages, processes())
 
 
 def _optimiser(settings: list[dict[str, Any]], config: FitConfig) -> torch.optim.Optimizer:
@@ -255,8 +262,8 @@ def _step(state: _State, loss: Loss, step: int, config: FitConfig) -> Tensor:
         total += part.detach()
     if process.num_processes > 1:
         _add_up(state, total)
-    if config.clip:
-        nn.utils.clip_grad_norm_(state.parameters.values(), config.clip)
+    length = nn.utils.clip_grad_norm_(state.parameters.values(), config.clip or math.inf)
+    state.pulls = length if state.pulls is None else state.pulls + length
     state.optimiser.step()
     if state.averages:
         decay = min(config.ema, (1 + step) / (10 + step))  # short at first, to forget the start
@@ -321,8 +328,8 @@ def _save(run: RunFolder, state: _State, step: int, config: FitConfig) -> None:
             tensors[f"{name}/{key}"] = torch.as_tensor(value).contiguous()
         if state.averages:
             tensors[f"{name}/average"] = state.averages[i]
-    metadata = {"digest": _digest(state, config), "held_out": json.dumps(state.held_out)}
-    run.write_checkpoint(step, tensors, metadata | {"step": str(step)})
+    seen = {"held_out": json.dumps(state.held_out), "losses": json.dumps(state.losses)}
+    run.write_checkpoint(step, tensors, {"digest": _digest(state, config), "step": str(step)} | seen)
 
 
 def _restore(run: RunFolder | None, state: _State, config: FitConfig) -> int:
@@ -353,4 +360,5 @@ def _restore(run: RunFolder | None, state: _State, config: FitConfig) -> int:
                 if state.averages:
                     state.averages[i].copy_(file.get_tensor(f"{name}/average"))
         state.held_out += json.loads(metadata["held_out"])
+        state.losses += json.loads(metadata.get("losses", "[]"))  # which older checkpoints do not have
         return int(metadata["step"])

@@ -13,7 +13,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from scumble.core.images import to_model
 from scumble.core.safetensor_files import save_safetensors
 from scumble.data.pairs import Pair, covering, mirrors, pictures
 from scumble.models.model import Model
+from scumble.training.processes import is_main_process, processes
 
 __all__ = ["PairLatents", "Shown", "View", "draw", "encoded", "is_main_process"]
 
@@ -83,7 +83,7 @@ def encoded(
     Several processes share the work. Raises ImageError, with names, for pictures that cannot be read or are
     of two sizes.
     """
-    process, tables = PartialState(), list[dict[str, Tensor] | Path]()
+    process, tables = processes(), list[dict[str, Tensor] | Path]()
     for first in range(0, len(pairs), SHARD):
         shard = pairs[first : first + SHARD]
         path = None if folder is None else folder / f"{_digest(shard, model, view, seed, first)}.safetensors"
@@ -101,11 +101,6 @@ def encoded(
     whole = [load_file(table) if isinstance(table, Path) else table for table in tables]
     joined = (torch.cat([table[name] for table in whole]) for name in ("before", "mean", "std"))
     return PairLatents(*(tensor.to(model.device) for tensor in joined))
-
-
-def is_main_process() -> bool:
-    """Whether this is the process, of all that learn together, that writes files."""
-    return PartialState().is_main_process
 
 
 def draw(model: Model, latents: PairLatents, seed: int, step: int, rows: Sequence[int]) -> Shown:

@@ -19,7 +19,7 @@ from scumble.core.files import sha256
 from scumble.core.images import save_image
 from scumble.core.version import VERSION
 from scumble.data.flow import Flow, find_flow, read_flow
-from scumble.data.foreground import Box, carried_masks, fitted, grabcut, read_masks
+from scumble.data.foreground import Box, carried_masks, check_box, fitted, grabcut, read_masks
 from scumble.data.video import Video, read_video, resize_frames
 from scumble.models.atlas import Atlas
 from scumble.models.atlas_file import SavedAtlas, finished, layer_names, save_atlas
@@ -148,6 +148,7 @@ def read_footage(
     size = (frames.shape[2], frames.shape[3])
     given = [read_masks(mask, len(frames), read.size) for mask in masks]  # before flow takes its time
     if box is not None:
+        check_box(box, read.size)  # in the pixels that a person gave it in
         given = [grabcut(frames[0], _scaled(box, read.size, size))]
     both = (yield from find_flow(frames)) if flow is None else read_flow(flow, len(frames), size)
     whole = [_in_all_frames(config, frames, fitted(mask, size), both) for mask in given]
@@ -197,4 +198,5 @@ def _scaled(box: Box, size: tuple[int, int], working: tuple[int, int]) -> Box:
     """A box in pixels of a frame of `size` (H, W), in those of the `working` one."""
     y, x = (new / old for new, old in zip(working, size, strict=True))
     left, top, right, bottom = box
-    return round(left * x), round(top * y), round(right * x), round(bottom * y)
+    left, top = min(round(left * x), working[1] - 1), min(round(top * y), working[0] - 1)
+    return left, top, max(left + 1, round(right * x)), max(top + 1, round(bottom * y))

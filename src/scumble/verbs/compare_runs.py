@@ -124,7 +124,7 @@ def _learnt(run: Run) -> Loop[None]:
     subject = (task.subject, config.word, config.noun)
     with run.timed("learning"):
         done = yield from learn_to(run.method, [subject], run.learning(), config.on, run.weights)
-    run.notes += [done.note] if done.note else []
+    run.notes += [note for note in (done.before, done.note) if note]
 
 
 def _painted(run: Run, prompt: str) -> list[str | Path]:

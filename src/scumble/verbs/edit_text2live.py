@@ -76,7 +76,7 @@ class Text2liveConfig(VisionConfig, text2live.Config):
     def _from_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
         given = values.get("preset", "auto")
         name = cls._preset_for(given, values.get("clip", "toybox"))
-        if name not in text2live.PRESETS:
+        if given not in ("auto", "fast", "paper", "toybox") or name not in text2live.PRESETS:
             raise ConfigError(f"There is no preset {given!r}.", "Choose one of auto, fast, paper, toybox.")
         return text2live.PRESETS[name].model_dump(exclude_defaults=True) | values
 

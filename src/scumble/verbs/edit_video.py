@@ -16,14 +16,14 @@ from scumble.core.errors import InputError
 from scumble.core.events import Loop, finish
 from scumble.core.files import sha256
 from scumble.core.images import read_mask, save_image, to_uint8, to_unit
-from scumble.data.video import Video, read_video, resize_frames, write_video
+from scumble.data.video import Video, check_output, read_video, resize_frames, write_video
 from scumble.history.recipe import Ingredient, Recipe, library_versions
 from scumble.history.store import Made, remember
 from scumble.methods.text2live.texts import filled_in
 from scumble.methods.text2live.video import VideoCanvas, edit
 from scumble.models.atlas_file import SavedAtlas, load_atlas
 from scumble.models.atlas_sheets import check_frames, overlay, paint_of
-from scumble.verbs.edit_text2live import Text2liveConfig, image_of
+from scumble.verbs.edit_text2live import Text2liveConfig, Work, image_of, notes_before
 from scumble.verbs.inputs import Source
 from scumble.verbs.load import chosen_device
 from scumble.verbs.outputs import Saved, check_free
@@ -80,9 +80,11 @@ class VideoJob:
         if atlas is None:
             make = f"scumble atlas {quote(str(video))} -o A"
             raise InputError(f"{video} needs an atlas.", f"Make one first: {make}.")
-        check_free([out], overwrite=overwrite)
+        check_free([out, _beside(out)], overwrite=overwrite)
         if sum((bool(config.prompt), painted is not None, by is not None)) != 1:
             raise InputError("A video is edited by a prompt or by a painted atlas.", "Give one of them.")
+        if config.earlier:
+            raise InputError("A video takes one prompt at a time.", "Leave out the setting earlier.")
         if config.prompt:
             filled_in(config.prompt)
         saved = load_atlas(atlas, device=chosen_device(config.device))
@@ -93,6 +95,7 @@ class VideoJob:
         number = saved.names.index(config.layer)
         read = read_video(video, first=int(saved.about.get("first", 0)), count=saved.atlas.layout.frames)
         check_frames(saved.atlas, read.frames)
+        check_output(out, read)
         found = sha256(video)
         notes = [read.note] if read.note else []
         if saved.about.get("sha256") not in (None, found):
@@ -108,6 +111,10 @@ class VideoJob:
             source = Source.of(given)
             paint = _paint(source, saved.pictures[number])
             ingredients.append(source.ingredient("painted"))
+        if config.prompt:
+            clip, _ = config.load_clip()
+            sheet = Work(saved.pictures[number], bounds, ())
+            notes += notes_before([config], clip, sheet, f"the {config.layer} of {atlas}")
         return cls(config.seeded(), read, saved, number, out, bounds, paint, tuple(ingredients), notes)
 
 
@@ -163,12 +170,16 @@ def edit_video_to(job: VideoJob, *, with_recipe: bool = True, preview_every: int
     metadata = {"scumble": recipe.to_json()} if with_recipe else {}
     first: list[Tensor] = []
     path = yield from write_video(job.out, job.video, _noted(frames, first), metadata=metadata)
-    beside = path.with_name(f"{path.stem}-layer.png")
-    save_image(image_of(to_uint8(paint[None])[0]), beside)
-    rows = [{"path": str(p), "seed": recipe.seed, "sha256": sha256(p)} for p in (path, beside)]
+    save_image(image_of(to_uint8(paint[None])[0]), _beside(path))
+    rows = [{"path": str(p), "seed": recipe.seed, "sha256": sha256(p)} for p in (path, _beside(path))]
     if with_recipe:
         remember([Made(path, str(rows[0]["sha256"]), recipe, image_of(first[0]))])
     return Saved(list(rows), " ".join(job.notes))
+
+
+def _beside(video: Path) -> Path:
+    """Where the layer goes that made `video`."""
+    return video.with_name(f"{video.stem}-layer.png")
 
 
 def _noted(frames: Iterable[Tensor], first: list[Tensor]) -> Iterator[Tensor]:
@@ -194,6 +205,8 @@ def _mask(mask: Path, sheet: Tensor) -> Tensor:
             f"The mask has {theirs} pixels, and the atlas's picture {ours}.",
             "Paint it on the picture that was saved with the atlas.",
         )
+    if not bool(found.any()):
+        raise InputError(f"The mask {mask} is black everywhere.", "Paint white what may change.")
     return found
 
 

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256 as bytes_sha256
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
+from PIL.Image import Image
 
 from scumble.adapters.weights import Weights
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError, InputError
-from scumble.core.events import Loop, finish
+from scumble.core.events import Loop, Progress, finish
 from scumble.core.files import atomic_write, sha256
+from scumble.core.images import from_unit
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Shot, Subject, read_subject
+from scumble.data.templates import TEMPLATES
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.model import Model
 from scumble.sampling import estimate
 from scumble.sampling.estimate import Cost, Estimate
+from scumble.sampling.guided import default_guidance
+from scumble.sampling.image_to_image import grid
+from scumble.sampling.text_to_image import SamplerOptions, Task, text_to_image
 from scumble.sampling.upscaling import no_words, upscaling
+from scumble.training.examples import precision
 from scumble.training.fit import FitConfig, Fitted
+from scumble.training.processes import is_main_process, processes
 from scumble.verbs.load import RANDOM_MODEL, ModelConfig
 from scumble.verbs.outputs import check_free
 
@@ -39,8 +48,13 @@ __all__ = [
     "run_folder",
 ]
 
-PEOPLE = frozenset({"person", "people", "man", "woman", "boy", "girl", "child", "baby", "face", "portrait"})
+PEOPLE = {
+    "person", "persons", "people", "human", "man", "men", "woman", "women", "boy", "boys", "girl", "girls",
+    "child", "children", "kid", "kids", "baby", "babies", "face", "faces", "portrait", "portraits", "selfie",
+}  # fmt: skip
 CONSENT = "You are learning a person: do so with their consent, and say that pictures made of them are made."
+PREVIEW_STEPS = 15
+"""Denoising steps of a preview."""
 PASSES = 3
 """A step costs about three forward passes: one forward, and backward twice as much."""
 
@@ -76,6 +90,10 @@ class Learnt:
     words: list[str] = field(default_factory=list[str])
     use: str = ""
     """How the first subject is spoken of in a prompt."""
+    prompt: str = ""
+    """A prompt to begin with."""
+    before: str = ""
+    """What was said before the work, of the pictures and of the consent of people."""
 
 
 def config_for(method: str, model: str, preset: str | None, file: Path | None, **given: Any) -> FitConfig:
@@ -129,11 +147,13 @@ def learn_to(
     *,
     upscaler: str | None = None,
     overwrite: bool = False,
+    preview_every: int = 0,
 ) -> Loop[Learnt]:
     """Learn and write the weights to `out`, from the newest checkpoint of the run in `run_folder(out)`.
 
     What DreamBooth teaches the model `upscaler`, if one is given, goes into the same file. All input is read
-    and every name checked before the work. Raises InputError where `out` is there already.
+    and every name checked before the work. After every `preview_every` steps the model draws the first
+    subject, for the record and into the run's folder. Raises InputError where `out` is there already.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
@@ -141,28 +161,97 @@ def learn_to(
     if not subjects:
         raise InputError("There is nothing to learn.", "Give a folder of pictures.")
     read = [read_subject(*subject) for subject in subjects]
-    notes = [note for subject in read for note in subject.notes]
-    notes += [CONSENT] if any(PEOPLE & set(s.noun.lower().split()) for s in read) else []
+    if before := " ".join(_warnings(read)):
+        yield Progress(stage="reading", step=1, total=1, note=before)
     larger = _upscaler(method, upscaler, config, on)
     model = for_learning(on).load()
-    notes += [RANDOM_MODEL] if model.is_random else []
+    notes = [RANDOM_MODEL] if model.is_random else []
     run = RunFolder(run_folder(out))
     _same_inputs(run, method, read, model)
     run.write_config(config.to_toml())
-    weights, fitted = yield from METHODS[method].learn(model, read, config, run=run)
-    notes += fitted.notes
-    if larger is not None:
-        large_run = RunFolder(run.path / "upscaler")
-        _same_inputs(large_run, method, read, larger)
-        weights, more = yield from _tuned(weights, larger, read, config, large_run)
-        notes += more.notes
-    weights.save(out)
-    atomic_write(run.path / "README.txt", f"The learning of {out.name}: safe to remove.\n".encode())
+    use, prompt = _spoken(read[0], config)
+    with _resumable(run):
+        learning = METHODS[method].learn(model, read, config, run=run)
+        weights, fitted = yield from _watched(learning, model, config, prompt, preview_every, run)
+        notes += fitted.notes
+        if larger is not None:
+            large_run = RunFolder(run.path / "upscaler")
+            _same_inputs(large_run, method, read, larger)
+            weights, more = yield from _tuned(weights, larger, read, config, large_run)
+            notes += more.notes
+    if is_main_process():
+        weights.save(out)
+        atomic_write(run.path / "README.txt", f"The learning of {out.name}: safe to remove.\n".encode())
+    processes().wait_for_everyone()
     if fitted.stopped_early:
         notes.append(f"Stopped after {fitted.steps} steps: the held-out loss fell no more.")
-    use = read[0].name or next((shot.caption for shot in read[0].shots if shot.caption), "")
     note, words = " ".join(notes), list(weights.words)
-    return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, note, words, use)
+    return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, note, words, use, prompt, before)
+
+
+def _warnings(subjects: Sequence[Subject]) -> list[str]:
+    """What a person should know before the work: of the pictures, and of people in them."""
+    notes = [note for subject in subjects for note in subject.notes]
+    told = [[s.noun] if s.noun else [shot.caption or "" for shot in s.shots] for s in subjects]
+    people = any(PEOPLE & set(text.lower().split()) for texts in told for text in texts)
+    return list(dict.fromkeys(notes)) + ([CONSENT] if people else [])
+
+
+def _spoken(subject: Subject, config: FitConfig) -> tuple[str, str]:
+    """How the subject is spoken of, and a prompt: a word of Textual Inversion stands for its noun."""
+    if isinstance(config, textual_inversion.Config):
+        return subject.word, TEMPLATES[config.templates][0].replace("{}", subject.word)
+    if subject.word:
+        return subject.name, f"a photo of a {subject.name}"
+    told = next((shot.caption for shot in subject.shots if shot.caption), "")
+    return told, told
+
+
+@contextmanager
+def _resumable(run: RunFolder) -> Generator[None]:
+    """Inside, an interruption says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        kept = run.latest_checkpoint()[0]
+        state = "no state yet" if kept is None else f"the state after step {int(kept.stem)}"
+        stop.add_note(f"{run.path} keeps {state}: the same command goes on from there.")
+        raise
+
+
+def _watched(
+    loop: Loop[tuple[Weights, Fitted]],
+    model: Model,
+    config: FitConfig,
+    prompt: str,
+    every: int,
+    run: RunFolder,
+) -> Loop[tuple[Weights, Fitted]]:
+    """`loop` itself; after every `every` steps its record has a preview, if that is not 0. What is learnt is
+    in the model while the loop waits, and a preview changes nothing of it.
+    """
+    try:
+        while True:
+            try:
+                event = next(loop)
+            except StopIteration as stop:
+                return stop.value
+            if every and event.stage == "learning" and event.step % every == 0 and is_main_process():
+                event = replace(event, preview=_preview(model, config, prompt))
+                run.write_preview(event.step, cast("Image", event.preview))
+            yield event
+    finally:
+        loop.close()
+
+
+def _preview(model: Model, config: FitConfig, prompt: str) -> Image:
+    side = getattr(config, "size", None) or model.default_size
+    side = max(grid(model), side - side % grid(model))
+    options = SamplerOptions(steps=PREVIEW_STEPS, guidance=default_guidance(model))
+    task = Task(prompt=prompt, seeds=[config.seed], height=side, width=side, options=options)
+    with precision(model):
+        [picture] = finish(text_to_image(model, task))
+    return from_unit(picture[None])[0]
 
 
 def _upscaler(method: str, name: str | None, config: FitConfig, on: ModelConfig) -> Model | None:
@@ -193,9 +282,13 @@ def _tuned(
 
 def for_learning(on: ModelConfig) -> ModelConfig:
     """The same with a dtype to learn in where it was left open: bfloat16 on an accelerator, whose default
-    float16 overflows in gradients.
+    float16 overflows in gradients. Of several processes each has a device of its own.
     """
-    cpu = on.device == "cpu" or (on.device == "auto" and not torch.accelerator.is_available())
+    together = processes()
+    if together.num_processes > 1 and on.device == "auto":
+        on = on.replace(device=str(together.device))
+    kind = on.device.partition(":")[0]  # a process of several has "cpu:0"
+    cpu = kind == "cpu" or (kind == "auto" and not torch.accelerator.is_available())
     return on.replace(dtype="float32" if cpu else "bfloat16") if on.dtype == "auto" else on
 
 

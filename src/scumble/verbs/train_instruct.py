@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import Loop, finish
@@ -86,9 +85,6 @@ def train_to(
         raise InputError(f"{out} is one file.", "Give a folder: the model is written in diffusers layout.")
     check_new(out)
     pairs = read_pairs(data)
-    processes = PartialState()
-    if processes.num_processes > 1 and on.device == "auto":
-        on = on.replace(device=str(processes.device))
     model = for_learning(on).load()
     notes = [RANDOM_MODEL] if model.is_random else []
     run = RunFolder(run_folder(out))

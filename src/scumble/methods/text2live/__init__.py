@@ -5,7 +5,7 @@ generator trained on one picture, with nothing but CLIP to please, gives a layer
 |---|---|---|
 | `config` | settings and presets | appendix A |
 | `views` | the internal training set of one picture, and the views of it that CLIP looks at | 3.2 |
-| `losses` | every loss as a formula | 3.1, equations 1 to 6 |
+| `losses` | every loss as a formula | 3.1, equations 3 to 8 |
 | `texts` | prompts, templates, and what is filled in where a person said less | 3.1 |
 | `image` | the loop for a picture | 3 |
 | `result` | the layer at the picture's own size, and laid over it | 3.1, equation 1 |

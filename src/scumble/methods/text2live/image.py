@@ -24,7 +24,7 @@ from scumble.models.edit_layer import drawn
 from scumble.models.relevancy import relevancy_map, seen_share
 from scumble.training.settle import settle
 
-__all__ = ["Bank", "Canvas", "Critic", "edit", "sparsity"]
+__all__ = ["Bank", "Canvas", "Critic", "edit", "relevant", "sparsity", "wanted_region"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +128,15 @@ class Canvas:
         region, but where it speaks for the negatives more."""
         if self.mask is not None:
             return self.mask
-        found = self._relevancy(texts.region)
-        for words in self.config.negatives:
-            found = found * (self._relevancy(words) < self.config.negative_threshold)
-        return found
+        return wanted_region(self.clip, self.picture, texts, self.config)
 
     def found(self, texts: Texts) -> float:
         """Whether there is anything of the region in the picture, from 0, nothing, to 1; see `seen_share`. An
         edit of the whole picture has all of it."""
         if texts.whole:
             return 1.0
-        relevancy = self._relevancy(texts.region)
-        return seen_share(self.clip, self.picture, relevancy, self._text(texts.region))
+        relevancy = relevant(self.clip, self.picture, texts.region, self.config)
+        return seen_share(self.clip, self.picture, relevancy, _text(self.clip, texts.region, self.config))
 
     def layer(self) -> Tensor:
         """(1, 4, h, w) in [0, 1]: the layer of the whole picture as it is now."""
@@ -185,20 +182,6 @@ class Canvas:
     def _bounded(self, layer: Tensor, mask: Tensor | None) -> Tensor:
         return layer if mask is None else torch.cat([layer[:, :3], layer[:, 3:] * mask], dim=1)
 
-    def _relevancy(self, words: str) -> Tensor:
-        config = self.config
-        return relevancy_map(
-            self.clip,
-            self.picture,
-            self._text(words),
-            blocks=config.relevancy_blocks,
-            looks=config.relevancy_looks,
-        )
-
-    @torch.no_grad()
-    def _text(self, words: str) -> Tensor:
-        return self.clip.text_features([template.format(words) for template in self.config.templates]).mean(0)
-
 
 def edit(canvas: Canvas, texts: Texts, *, preview_every: int = 0) -> Loop[Tensor]:
     """Learn a layer (1, 4, h, w) in [0, 1] for `texts`, from where the canvas stands.
@@ -230,6 +213,27 @@ def edit(canvas: Canvas, texts: Texts, *, preview_every: int = 0) -> Loop[Tensor
         preview_every=preview_every,
     )
     return canvas.layer()
+
+
+def wanted_region(clip: Clip, picture: Tensor, texts: Texts, config: Config) -> Tensor:
+    """(1, 1, h, w) in [0, 1]: relevancy of a picture (1, 3, h, w) to the region, but where it speaks for the
+    negatives more."""
+    found = relevant(clip, picture, texts.region, config)
+    for words in config.negatives:
+        found = found * (relevant(clip, picture, words, config) < config.negative_threshold)
+    return found
+
+
+def relevant(clip: Clip, picture: Tensor, words: str, config: Config) -> Tensor:
+    """(1, 1, h, w) in [0, 1]: relevancy of a picture (1, 3, h, w) to words, in the mean of all sentences."""
+    options = {"blocks": config.relevancy_blocks, "looks": config.relevancy_looks}
+    return relevancy_map(clip, picture, _text(clip, words, config), **options)
+
+
+@torch.no_grad()
+def _text(clip: Clip, words: str, config: Config) -> Tensor:
+    """(E,)."""
+    return clip.text_features([template.format(words) for template in config.templates]).mean(0)
 
 
 def sparsity(opacity: Tensor, config: Config) -> Tensor:

@@ -22,7 +22,7 @@ from scumble.core.events import Loop
 from scumble.core.images import from_uint8
 from scumble.methods.text2live import losses
 from scumble.methods.text2live.config import Config
-from scumble.methods.text2live.image import Bank, Critic, sparsity
+from scumble.methods.text2live.image import Bank, Critic, sparsity, wanted_region
 from scumble.methods.text2live.result import finished
 from scumble.methods.text2live.texts import Texts
 from scumble.methods.text2live.views import GREEN, draw_jitter, over, uniforms
@@ -30,7 +30,6 @@ from scumble.models.atlas_file import SavedAtlas
 from scumble.models.atlas_sheets import SHARPNESS, premultiplied, surveyed
 from scumble.models.clip import Clip
 from scumble.models.edit_layer import SMALLEST, drawn
-from scumble.models.relevancy import relevancy_map
 from scumble.training.settle import settle
 
 __all__ = ["Box", "VideoCanvas", "edit"]
@@ -135,10 +134,7 @@ class VideoCanvas:
         """(1, 1, h, w): relevancy of the sheet to the region, or the person's mask."""
         if self.mask is not None:
             return self.mask
-        config = self.config
-        text = self.clip.text_features([t.format(texts.region) for t in config.templates]).mean(0)
-        options = {"blocks": config.relevancy_blocks, "looks": config.relevancy_looks}
-        return relevancy_map(self.clip, self.sheet, text, **options)
+        return wanted_region(self.clip, self.sheet, texts, self.config)
 
     # Parts
 
