@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-TOYBOX_VERSION = "0.3-cpu"
+TOYBOX_VERSION = "0.4-cpu"
 """Of tokenizer, CLIP and autoencoder together: whoever retrains one of them changes it, since all else
 leans on them.
 """

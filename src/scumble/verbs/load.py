@@ -60,7 +60,9 @@ class ModelConfig(Config):
         InputError and OutOfMemoryError with one sentence.
         """
         device = chosen_device(self.device)
-        dtype: DType = self.dtype if self.dtype != "auto" else "float32" if device.startswith("cpu") else "float16"
+        dtype: DType = (
+            self.dtype if self.dtype != "auto" else "float32" if device.startswith("cpu") else "float16"
+        )
         elsewhere = {"device", "dtype", "weights", "any_base", "offline"}  # the last three change nothing
         others = ((name, getattr(self, name)) for name in ModelConfig.model_fields if name not in elsewhere)
         return kept((device, dtype, *others), lambda: self._load(device, dtype))
