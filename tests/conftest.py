@@ -15,5 +15,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 def pytest_configure() -> None:
     import torch  # only now: what is set above is read when it loads
+    from hypothesis import settings
 
     torch.set_num_threads(1)
+    settings.register_profile("scumble", deadline=None)  # a time would depend on the machine's load
+    settings.load_profile("scumble")
