@@ -123,7 +123,7 @@ class _Denoising:
         self.ids = pictures.captions(run, len(self.mean)).ids
         self.padding = int(self.ids[0, 0, -1])
         self.simple = _simple(run, len(self.mean))
-        self.all_from = math.ceil(run.scale.simple_first * run.fit(run.scale.fit_denoiser).steps)
+        self.all_from = 0 if run.start else _simple_steps(run)
         self.levels = schedules.scaled_linear(TIMES).levels(torch.arange(TIMES).double()).to(run.device)
 
     def __call__(self, step: int) -> Tensor:
@@ -154,6 +154,11 @@ class _Denoising:
         ids[:, : self.ids.shape[-1]] = self.ids[index, wording].long()
         ids[dropped, 1:] = self.padding
         return self.text(ids).last_hidden_state  # (B, 77, D)
+
+
+def _simple_steps(run: Run) -> int:
+    """How many of the first steps see photos of one thing alone; weights trained before need none."""
+    return math.ceil(run.scale.simple_first * run.fit(run.scale.fit_denoiser).steps)
 
 
 def _simple(run: Run, count: int) -> Tensor:

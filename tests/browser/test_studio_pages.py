@@ -41,7 +41,8 @@ def test_generate_shows_the_picture_and_its_seed_can_be_used_again(page: Page) -
     wait_for_result(page)
     image = page.locator("#stage .frame img")
     expect(image).to_be_visible()
-    assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [64, 64]
+    expect(image).to_have_js_property("naturalWidth", 64)  # waits: a picture is shown before it has arrived
+    expect(image).to_have_js_property("naturalHeight", 64)
     expect(page.locator("#stage .words")).to_have_text("a red <b>cat</b>")  # text, never markup
     seed = re.search(r"seed (\d+)", page.locator("#stage .facts").first.inner_text())
     assert seed
