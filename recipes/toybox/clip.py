@@ -2,9 +2,9 @@
 From Natural Language Supervision"), from nothing.
 
 The loss is theirs, symmetric cross-entropy over the similarities in a batch, with one hard negative for
-every caption: the same wording of a scene that differs in a colour, a thing, a place or a relation. The
-denoiser's text encoder begins as its text tower, so pairs that differ in one word must get embeddings that
-differ.
+every caption: the same wording of a scene that differs in one thing said, such as a colour, a kind or a
+relation. The denoiser's text encoder begins as its text tower, so pairs that differ in one word must get
+embeddings that differ.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def stage(run: Run) -> None:
     """Train CLIP and write it in half precision."""
     words = tokenizer.load(run.out)
     model = load(run.start, run.device) if run.start else build(run.scale.clip, words).to(run.device)
-    pixels = pictures.load(run)
+    pixels = pictures.load(run, varied=True)
     texts = pictures.captions(run, len(pixels))
     train(
         "clip",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-TOYBOX_VERSION = "0.4-cpu"
+TOYBOX_VERSION = "0.5-cpu"
 """Of tokenizer, CLIP and autoencoder together: whoever retrains one of them changes it, since all else
 leans on them.
 """
@@ -176,7 +176,7 @@ CPU = Scale(
     clip=ClipSize(text_layers=3, vision_width=128),
     autoencoder=AutoencoderSize(channels=(24, 48, 96, 96)),
     denoiser=DenoiserSize(heads=(3, 4, 6)),
-    fit_clip=Fit(steps=1900, batch=64, lr=1.5e-3, ema=0.99, warmup=100),
+    fit_clip=Fit(steps=3000, batch=128, lr=1.5e-3, ema=0.99, warmup=100),
     fit_features=Fit(steps=500, batch=32, lr=1e-3, ema=0.99),
     fit_autoencoder=Fit(steps=6000, batch=8, lr=1e-3, ema=0.998, warmup=100, cooldown=0.4),
     fit_denoiser=Fit(steps=6000, batch=32, lr=1e-3, warmup=100, cooldown=0.4, muon=True),

@@ -190,7 +190,7 @@ def steady(network: EditLayer, value: float) -> Any:
 
 def test_losses_that_settle_end_the_loop_but_not_while_bootstrapping() -> None:
     network = EditLayer(scales=2, channels=2)
-    config = Config(steps=100, patience=10, bootstrapping_until=0.5)
+    config = Config(steps=100, patience=10, at_least=0.5)
 
     def settled(config: Config, value: float) -> Loop[int]:
         return settle(
@@ -198,7 +198,7 @@ def test_losses_that_settle_end_the_loop_but_not_while_bootstrapping() -> None:
             steady(network, value),
             config,
             stage="painting",
-            least=config.bootstrapping_until,
+            least=config.at_least,
             passing="bootstrapping",
             preview=lambda: PICTURE,
         )
@@ -207,8 +207,8 @@ def test_losses_that_settle_end_the_loop_but_not_while_bootstrapping() -> None:
         return finish(settled(config, 1.0))
 
     assert taken(config) == 51  # the first step past the half
-    assert taken(config.replace(bootstrapping_until=0.0)) == 20
-    assert taken(config.replace(bootstrapping_until=0.0, patience=30)) == 60
+    assert taken(config.replace(at_least=0.0)) == 20
+    assert taken(config.replace(at_least=0.0, patience=30)) == 60
     assert taken(config.replace(patience=0)) == 100
     with pytest.raises(NumericError, match="no number before step 11"):
         finish(settled(config, float("nan")))
@@ -251,6 +251,9 @@ CHANGES: dict[str, Any] = {
     "styles_cover": False,
     "relevancy_blocks": 2,
     "relevancy_looks": 2,
+    "relevancy_edge": 0.3,
+    "hue": 0.0,
+    "grey": 1.0,
     "fill": 0.5,
 }
 
@@ -270,7 +273,7 @@ def plain(clip: Clip) -> Tensor:
 
 
 def test_no_setting_is_forgotten() -> None:
-    elsewhere = {"patience", "haze", "frame_distance"}  # above, and with the videos
+    elsewhere = {"patience", "at_least", "haze", "frame_distance"}  # above, and with the videos
     assert set(CHANGES) | elsewhere == set(Config.model_fields)
     assert set(PRESETS) == {"fast", "paper", "toybox", "video", "paper-video", "toybox-video"}
     assert PRESETS["paper"].views == 16

@@ -51,12 +51,13 @@ def test_losses_are_their_formulas() -> None:
 def test_flow_losses() -> None:
     uv, there, weight = noise(1, 4, 2), noise(1, 4, 2, seed=1), torch.tensor([[1.0, 0.5, 0, 0.25]])
     distances = np.sqrt(((uv - there).numpy()[0] ** 2).sum(-1))
-    expected = (weight.numpy()[0] * distances).mean() * 30
-    assert float(losses.flow(uv, there, weight, 30.0)) == pytest.approx(expected, rel=1e-4)
+    trusted = torch.tensor([[1.0, 1, 0, 0]])
+    expected = (weight.numpy()[0] * distances)[:2].mean() * 30
+    assert float(losses.flow(uv, there, weight, trusted, 30.0)) == pytest.approx(expected, rel=1e-4)
+    assert float(losses.flow(uv, there, weight, torch.zeros(1, 4), 30.0)) == 0
     assert float(losses.placing(uv, there)) == pytest.approx(distances.mean(), rel=1e-4)
     opacity = noise(1, 4, 1, seed=2)
-    trusted = torch.tensor([[1.0, 1, 0, 0]])
-    expected = float((opacity - 0.5).abs()[0, :2].sum()) / 4
+    expected = float((opacity - 0.5).abs()[0, :2].sum()) / 2
     assert float(losses.flow_opacity(opacity, torch.full((1, 4, 1), 0.5), trusted)) == pytest.approx(expected)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 from torch.testing import assert_close
 
-from scumble.data.guided import RADIUS, RIDGE, guided_upsample, slopes
+from scumble.data.guided import RADIUS, RIDGE, guided_filter, guided_upsample, slopes
 from scumble.methods.text2live import losses
 from scumble.methods.text2live.views import (
     GREEN,
@@ -160,7 +160,7 @@ def test_jitter_of_colours_is_pillows() -> None:
         theirs = np.asarray(getattr(ImageEnhance, name)(image).enhance(factor)) / 255
         ours = Jitter(matrix[None], torch.tensor([contrast]))(unit)[0].permute(1, 2, 0).numpy()
         assert np.abs(ours - theirs).max() < 2 / 255, name
-    drawn = draw_jitter(torch.Generator().manual_seed(1), 64, colour=1.0, without=0.5)
+    drawn = draw_jitter(torch.Generator().manual_seed(1), 64, colour=1.0, grey=0.5)
     level = drawn.matrix @ torch.full((3,), 0.5)
     assert_close(level, level[:, :1].expand(-1, 3))  # grey stays grey, whatever the jitter
     without = (drawn.matrix[:, 0] - drawn.matrix[:, 1]).abs().amax(-1) < 1e-6
@@ -314,3 +314,30 @@ def test_a_map_of_the_picture_itself_becomes_the_large_picture() -> None:
     plain = interpolate(guide, (48, 64), mode="bilinear", align_corners=False)
     assert (raised - large).abs().mean() < 0.2 * (plain - large).abs().mean()
     assert torch.equal(guided_upsample(guide, guide, guide), guide)
+
+
+def test_a_vague_map_gets_the_pictures_edges() -> None:
+    """The filter by loops: a and b of every window, averaged over the windows that a pixel lies in."""
+    guide, vague, radius = noise(1, 3, 9, 8), noise(1, 1, 9, 8, seed=1), 2
+    padded = [
+        np.pad(array(x[0]), ((0, 0), (radius,) * 2, (radius,) * 2), mode="edge") for x in (guide, vague)
+    ]
+    a, b = np.zeros((3, 9, 8)), np.zeros((9, 8))
+    for y, x in np.ndindex(9, 8):
+        i, p = (each[:, y : y + 5, x : x + 5].reshape(len(each), -1) for each in padded)
+        a[:, y, x] = np.linalg.solve(
+            np.cov(i, bias=True) + RIDGE * np.eye(3), ((i * p).mean(1) - i.mean(1) * p.mean())
+        )
+        b[y, x] = p.mean() - a[:, y, x] @ i.mean(1)
+    steep, offset = np.pad(a, ((0, 0), (2, 2), (2, 2)), mode="edge"), np.pad(b, 2, mode="edge")
+    expected = np.zeros((9, 8))
+    for y, x in np.ndindex(9, 8):
+        mean_a = steep[:, y : y + 5, x : x + 5].mean((1, 2))
+        expected[y, x] = mean_a @ array(guide[0])[:, y, x] + offset[y : y + 5, x : x + 5].mean()
+    found = guided_filter(vague, guide, radius)
+    assert np.abs(array(found[0, 0]) - expected.clip(0, 1)).max() < 1e-3
+    step = torch.zeros(1, 3, 16, 16)
+    step[..., 8:] = 1
+    slope = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
+    sharp = guided_filter(slope, step, 4)[0, 0, 8]
+    assert float(sharp[8] - sharp[7]) > 0.3 > float(slope[0, 0, 8, 8] - slope[0, 0, 8, 7])

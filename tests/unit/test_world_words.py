@@ -234,7 +234,7 @@ def test_hard_negatives_are_told_otherwise() -> None:
                 kinds["things"] += 1
                 assert scene.relation != "next to"
             elif other.things[0].kind != scene.things[0].kind:
-                kinds["kind"] += 1
+                kinds["another kind"] += 1
             else:
                 kinds["colours"] += 1
                 assert [t.colour for t in other.things] == [t.colour for t in scene.things[::-1]]
@@ -245,11 +245,13 @@ def test_hard_negatives_are_told_otherwise() -> None:
             follows = {"style": {"colour"}, "place": {"time"}}  # no colour in sketches, no time on a screen
             for name in {"style", "place"} & changed:
                 changed -= follows[name]
-            assert changed in ({"kind"}, {"colour"}, {"place"}, {"time"}, {"style"})
+            assert len(changed) == 1
+            kinds.update(changed)
             assert not other.things[0].accessory or other.things[0].kind in WEARERS
-    assert set(kinds) == {"relation", "things", "colours", "one", "kind"}
-    assert kinds.pop("kind") < 0.1 * len(_scenes())
-    assert min(kinds.values()) > 100
+    of_one = {"kind", "colour", "material", "accessory", "effect", "place", "time", "style"}
+    assert set(kinds) == {"relation", "things", "colours", "one", "another kind", *of_one}
+    assert kinds.pop("another kind") < 0.1 * len(_scenes())
+    assert min(kinds.values()) > 40
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -283,13 +283,13 @@ class Fit:
             rows = (at.rows - first).clamp(0, last)
             there = [min(max(frame + shift, 0), self.layout.frames - 1) for frame in at.frames]
             exists = torch.tensor([t != f for t, f in zip(there, at.frames, strict=True)]).to(rows.device)
-            sound = at.of(trusted[:, None], rows)[..., 0] & exists[:, None]
+            sound = (at.of(trusted[:, None], rows)[..., 0] & exists[:, None]).float()
             places = self.layout.normalised(at.pixels + at.of(offset, rows))
             for k, scale in enumerate(self.scales):
                 end = self.atlas.uv(k, there, places)
                 pixels = self.layout.longest / (2.0 * scale)
-                joined = joined + losses.flow(uvs[k][0], end, weights[..., k] * sound, pixels)
-            equal = equal + losses.flow_opacity(opacity, self.atlas.opacity(there, places), sound.float())
+                joined = joined + losses.flow(uvs[k][0], end, weights[..., k], sound, pixels)
+            equal = equal + losses.flow_opacity(opacity, self.atlas.opacity(there, places), sound)
         return {
             "flow": 0.5 * self.config.flow * joined,
             "flow opacity": 0.5 * self.config.flow_opacity * equal,

@@ -62,19 +62,20 @@ def rigidity(jacobians: Tensor) -> Tensor:
     return (norm + norm / (xx * yy - xy * xy)).mean()  # the inverse has the same entries over the determinant
 
 
-def flow(uv: Tensor, there: Tensor, weight: Tensor, pixels: float) -> Tensor:
-    """Places that flow joins are one place in the atlas: weight |M(p) - M(p')|, in pixels.
+def flow(uv: Tensor, there: Tensor, weight: Tensor, trusted: Tensor, pixels: float) -> Tensor:
+    """Places that flow joins are one place in the atlas: weight |M(p) - M(p')|, in pixels; the mean over the
+    places where the flow is trusted.
 
-    `uv` and `there` (..., 2); `weight` (...) is the layer's opacity at p, and 0 where the flow cannot be
-    trusted; `pixels` is L / (2 s).
+    `uv` and `there` (..., 2); `weight` (...) is the layer's opacity at p, `trusted` (...) 1 or 0; `pixels` is
+    L / (2 s).
     """
     distance = ((uv - there).square().sum(-1) + 1e-12).sqrt()
-    return (weight * distance).mean() * pixels
+    return (trusted * weight * distance).sum() / trusted.sum().clamp(min=1.0) * pixels
 
 
 def flow_opacity(opacity: Tensor, there: Tensor, trusted: Tensor) -> Tensor:
-    """Places that flow joins are equally opaque: |a(p) - a(p')| where `trusted` (...) is 1."""
-    return ((opacity - there).abs().sum(-1) * trusted).mean()
+    """Places that flow joins are equally opaque: |a(p) - a(p')|, the mean where `trusted` (...) is 1."""
+    return ((opacity - there).abs().sum(-1) * trusted).sum() / trusted.sum().clamp(min=1.0)
 
 
 def sparsity(opacity: Tensor, colours: Tensor) -> Tensor:

@@ -65,14 +65,22 @@ def affine_between(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     return whole
 
 
+def _bounds(chained: Tensor, rows: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """The corners (2,) of the box of all places (P, 3) that are visible (F, P), or of all where none is,
+    after each frame's map; frame by frame, as long videos have very many places."""
+    none = not bool(visible.any())
+    low, high = rows.new_full((2,), torch.inf), rows.new_full((2,), -torch.inf)
+    for step, shown in zip(chained, visible, strict=True):
+        placed = (rows if none else rows[shown]) @ step[:2].T
+        if len(placed):
+            low, high = torch.minimum(low, placed.amin(0)), torch.maximum(high, placed.amax(0))
+    return low, high
+
+
 def _fitted(chained: Tensor, xy: Tensor, seen: Tensor) -> tuple[Tensor, float]:
     """The chained maps scaled and moved so that everything seen lies within MARGIN."""
     rows = torch.cat([xy, torch.ones_like(xy[:, :1])], dim=1)
-    placed = torch.einsum("fij,pj->fpi", chained, rows)[..., :2]  # (F, P, 2)
-    visible = placed[(seen > 0.5).flatten(1)]
-    if not len(visible):
-        visible = placed.flatten(0, 1)
-    low, high = visible.amin(0), visible.amax(0)
+    low, high = _bounds(chained, rows, (seen > 0.5).flatten(1))
     scale = min(MAX_SCALE, 2 * MARGIN / max(float((high - low).max()), 1e-3))
     maps = scale * chained[:, :2]
     maps[:, :, 2] -= scale * (low + high) / 2

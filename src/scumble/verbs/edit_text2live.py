@@ -282,13 +282,18 @@ def again(config: Text2liveConfig, _: object, files: Mapping[str, Path]) -> Loop
 def estimate_edit(config: Text2liveConfig, image: Path) -> Estimate:
     """What an edit will need, by tracing one look of the generator and of CLIP without running it."""
     clip, _ = config.load_clip()
-    side, looks = clip.preparation.size, config.views * (1 + bool(config.green)) + 1
+    side, whole = clip.preparation.size, bool(config.structure)
+    looks = config.views * (1 + bool(config.green)) + whole  # at the result, there and back
+    before = config.views * bool(config.direction) + whole  # at the input, there only
     seen = estimate.trace(partial(clip.image_features, torch.zeros(looks, 3, side, side)))
+    passes = 3 + before / looks
     costs: list[estimate.Cost] = []
     for file in picture_files(image):
         canvas = Canvas(clip, from_uint8(prepare(file).pixels)[None], config.method(), seed=0)
         made = estimate.trace(partial(canvas.network, torch.zeros_like(canvas.picture)))
-        costs.append(estimate.Cost(3 * (seen.flops + made.flops), 3 * (seen.peak_bytes + made.peak_bytes)))
+        costs.append(
+            estimate.Cost(int(passes * seen.flops) + 3 * made.flops, 3 * (seen.peak_bytes + made.peak_bytes))
+        )
     steps = config.steps * (1 + len(config.earlier))
     flops = steps * sum(cost.flops for cost in costs)
     return Estimate(

@@ -7,7 +7,9 @@ seen from the front. Colours are left out in styles that have none.
 
 from __future__ import annotations
 
+import random
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
@@ -198,8 +200,9 @@ def swapped(scene: Scene, seed: int) -> Scene:
     """A scene that is told in nearly the same words and looks different: a hard negative for CLIP.
 
     With two things, their colours or places are exchanged or their relation is changed; with one, its colour,
-    its kind, the place, the time or the style is another one. Both the canonical captions of the two scenes
-    and `caption(..., seed)` differ: where the seed's wording says too little for that, the kind is changed.
+    its kind, its material, what it wears, its effect, the place, the time or the style is another one. Both
+    the canonical captions of the two scenes and `caption(..., seed)` differ: where the seed's wording says too
+    little for that, the kind is changed.
     """
     rng = dice(seed, "swap")
     choices = _swaps_of_two(scene, seed) if len(scene.things) > 1 else _swaps_of_one(scene, seed)
@@ -247,7 +250,22 @@ def _swaps_of_one(scene: Scene, seed: int) -> list[Scene]:
         choices.append(replace(scene, time=other_time))
     if scene.style not in COLOURLESS_STYLES:
         choices += 2 * [replace(scene, things=(other_colour,))]
-    return choices
+    return choices + [replace(scene, things=(other,)) for other in _treated_otherwise(scene, rng)]
+
+
+def _treated_otherwise(scene: Scene, rng: random.Random) -> list[Thing]:
+    """The one thing of another material, and with other things on and another effect where it can."""
+    (thing,) = scene.things
+
+    def other(names: Iterable[str], now: str | None) -> str | None:
+        return pick(rng, [name for name in (*names, None) if name != now])
+
+    found = [replace(thing, material=pick(rng, [name for name in MATERIALS if name != thing.material]))]
+    if thing.kind in WEARERS:
+        found.append(replace(thing, accessory=other(ACCESSORIES, thing.accessory)))
+    if scene.style not in COLOURLESS_STYLES:
+        found.append(replace(thing, effect=other(EFFECTS, thing.effect)))
+    return found
 
 
 def _choose(choices: tuple[str, ...], chance: float) -> str:

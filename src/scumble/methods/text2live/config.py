@@ -24,6 +24,9 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+STYLES_LOOSER = 0.25
+"""What is left of the weight of structure in edits of style: brush strokes and pixels are structure too."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Templates = Annotated[tuple[str, ...], AfterValidator(_templates)]
@@ -42,6 +45,10 @@ class Config(SettleConfig):
     """Views of a picture that CLIP sees in a step; the first is all of it, the others crops."""
     smallest_crop: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Side of a crop, at least, as a share of the picture's."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """The most by which the hue of such a view is turned, as a share of the circle."""
+    grey: Share = 0.15
+    """How often such a view is made grey."""
     paired: bool = True
     """Look at input and result in the same views, so that they differ by the edit alone."""
     full_every: Annotated[int, Field(ge=1)] = 75
@@ -80,6 +87,8 @@ class Config(SettleConfig):
     """Share of the steps over which that weight falls to nothing."""
     bootstrapping_fall: Literal["linear", "exponential", "constant"] = "linear"
     """How it falls: evenly, by a hundredth a step, or not until its end."""
+    at_least: Share = 0.4
+    """Share of the steps that are taken in any case; after it learning ends once the losses have settled."""
     negatives: tuple[str, ...] = ()
     """Words for what has to stay as it is: relevancy to them is taken out of the region."""
     negative_threshold: Share = 0.6
@@ -88,6 +97,9 @@ class Config(SettleConfig):
     """Edits of style have no region: what wants the layer to be somewhere has no weight for them."""
     relevancy_blocks: Annotated[int, Field(ge=1, le=100)] = 1
     """The last blocks of CLIP that relevancy is read from."""
+    relevancy_edge: Share = 0.0
+    """Relevancy, brought along the picture's edges, about which the region's own soft edge lies; 0 takes
+    relevancy itself for the region."""
     relevancy_looks: Annotated[int, Field(ge=1, le=3)] = 1
     """1 looks at the whole picture, 2 and 3 at crops of it too, for a finer map."""
     haze: Annotated[float, Field(ge=0, lt=0.5)] = 0.04
@@ -100,10 +112,11 @@ class Config(SettleConfig):
 
     def of_texts(self, texts: Texts) -> Self:
         """The settings for an edit of `texts`: those of style are not sparse, nor shown over green, nor
-        bootstrapped, as their layer is everywhere."""
+        bootstrapped, as their layer is everywhere, and less bound to the input's structure."""
         if not (texts.whole and self.styles_cover):
             return self
-        return self.replace(green=0.0, sparsity=0.0, bootstrapping=0.0)
+        loose = STYLES_LOOSER * self.structure
+        return self.replace(green=0.0, sparsity=0.0, bootstrapping=0.0, structure=loose)
 
 
 _CAPTION = ("{}", "a photo of {}", "a good photo of {}", "a nice photo of {}")
@@ -115,6 +128,16 @@ _TOYBOX = Config(
     # scenes, of the last two 0.94.
     relevancy_blocks=2,
     relevancy_looks=2,
+    # Intersection over union with the true region, on 12 scenes: 0.38 as it is, 0.63 so.
+    relevancy_edge=0.3,
+    bootstrapping=10.0,
+    bootstrapping_until=1.0,
+    at_least=0.7,
+    lr=5e-3,
+    skip_channels=16,
+    # This CLIP saw no picture in other hues or in grey.
+    hue=0.02,
+    grey=0.0,
 )
 _PAPER = Config(
     steps=1000,
@@ -136,6 +159,7 @@ _VIDEO: dict[str, float] = {
     "sparsity_l0": 0.005,
     "bootstrapping": 0.0,
     "bootstrapping_until": 0.0,
+    "at_least": 0.0,
     "fill": 0.0,
 }
 """What the paper's code has other for videos than for pictures; its crops, of 0.95, are in `paper-video`."""

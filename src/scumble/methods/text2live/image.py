@@ -14,10 +14,11 @@ from torch.nn.functional import interpolate
 
 from scumble.core import rng
 from scumble.core.events import Loop
+from scumble.data.guided import guided_filter
 from scumble.methods.text2live import losses
 from scumble.methods.text2live.config import Config
 from scumble.methods.text2live.texts import Texts
-from scumble.methods.text2live.views import GREEN, draw_crop, draw_jitter, draw_views, over
+from scumble.methods.text2live.views import GREEN, Views, draw_crop, draw_jitter, draw_views, over
 from scumble.models.clip import Clip
 from scumble.models.clip_vision import see, view_size
 from scumble.models.edit_layer import drawn
@@ -64,9 +65,14 @@ class Critic:
         """Each loss times its weight, of a result, the layer over green, and the input, (1, 3, h, w) in [0,
         1] each. What has no weight is not computed."""
         config, size = self.config, view_size(self.clip, result.shape[-2], result.shape[-1])
-        views = draw_views(generator, config.views, size, config.smallest_crop)
-        before = views if config.paired else draw_views(generator, config.views, size, config.smallest_crop)
-        screened = draw_views(generator, config.views, size, config.smallest_crop)
+
+        def drawn() -> Views:
+            smallest = config.smallest_crop
+            return draw_views(generator, config.views, size, smallest, hue=config.hue, grey=config.grey)
+
+        views = drawn()
+        before = views if config.paired else drawn()
+        screened = drawn()
         prompt, region = _drawn(generator, self.bank.prompt, self.bank.region)
         (screen,) = _drawn(generator, self.bank.screen)
 
@@ -207,7 +213,7 @@ def edit(canvas: Canvas, texts: Texts, *, preview_every: int = 0) -> Loop[Tensor
         loss,
         config,
         stage="painting",
-        least=config.bootstrapping_until,
+        least=config.at_least,
         passing="bootstrapping",
         preview=preview,
         preview_every=preview_every,
@@ -216,9 +222,12 @@ def edit(canvas: Canvas, texts: Texts, *, preview_every: int = 0) -> Loop[Tensor
 
 
 def wanted_region(clip: Clip, picture: Tensor, texts: Texts, config: Config) -> Tensor:
-    """(1, 1, h, w) in [0, 1]: relevancy of a picture (1, 3, h, w) to the region, but where it speaks for the
-    negatives more."""
+    """(1, 1, h, w) in [0, 1]: relevancy of a picture (1, 3, h, w) to the region, with an edge where the
+    config has one, but where it speaks for the negatives more."""
     found = relevant(clip, picture, texts.region, config)
+    if config.relevancy_edge:
+        found = guided_filter(found, picture, max(1, min(picture.shape[-2:]) // 8))
+        found = _smooth_step(found / config.relevancy_edge - 0.5)
     for words in config.negatives:
         found = found * (relevant(clip, picture, words, config) < config.negative_threshold)
     return found
@@ -243,6 +252,12 @@ def sparsity(opacity: Tensor, config: Config) -> Tensor:
 
 
 # Parts
+
+
+def _smooth_step(x: Tensor) -> Tensor:
+    """0 up to 0, 1 from 1 on, with level ends between."""
+    x = x.clamp(0, 1)
+    return x.square() * (3 - 2 * x)
 
 
 def _drawn(generator: torch.Generator, *banks: Tensor) -> list[Tensor]:

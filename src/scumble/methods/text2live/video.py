@@ -236,7 +236,7 @@ def edit(canvas: VideoCanvas, texts: Texts, *, preview_every: int = 0) -> Loop[T
         loss,
         config,
         stage="painting",
-        least=config.bootstrapping_until,
+        least=config.at_least,
         passing="bootstrapping",
         preview=preview,
         preview_every=preview_every,

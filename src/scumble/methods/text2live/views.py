@@ -24,11 +24,11 @@ GREEN = (0.0, 177 / 255, 64 / 255)
 GREY = (0.299, 0.587, 0.114)
 """How light each colour is, by Rec. 601."""
 JITTER = 0.1
-"""The most by which brightness, contrast, saturation and hue are jittered."""
+"""The most by which brightness, contrast and saturation are jittered; and hue, if nothing else is said."""
 TURN, SHIFT, LEAN = 15.0, 0.1, 0.4
 """Degrees, share of the side, and share of half the side by which CLIP's views are turned, moved, and their
 corners pulled in, at most."""
-AFFINE, PERSPECTIVE, COLOUR, WITHOUT_COLOUR, MIRRORED = 0.8, 0.5, 0.7, 0.15, 0.5
+AFFINE, PERSPECTIVE, COLOUR, MIRRORED = 0.8, 0.5, 0.7, 0.5
 """How often each happens to a view."""
 
 
@@ -65,16 +65,19 @@ class Jitter:
         return torch.einsum("vrc,vchw->vrhw", self.matrix.to(pictures), shifted).clamp(0, 1)
 
 
-def draw_jitter(generator: torch.Generator, count: int, colour: float, without: float = 0.0) -> Jitter:
-    """Jitters for `count` pictures, of which a share `colour` is jittered and a share `without` made grey."""
+def draw_jitter(
+    generator: torch.Generator, count: int, colour: float, *, hue: float = JITTER, grey: float = 0.0
+) -> Jitter:
+    """Jitters for `count` pictures, of which a share `colour` is jittered and a share `grey` made grey; hues
+    are turned by at most the share `hue` of the circle."""
     amounts = (torch.rand(count, 4, generator=generator) * 2 - 1) * JITTER
     amounts = amounts * (torch.rand(count, 1, generator=generator) < colour)
-    brightness, contrast, saturation, hue = amounts.unbind(1)
-    grey = torch.tensor(GREY).expand(3, 3)  # each row makes grey of a colour
+    brightness, contrast, saturation, turned = amounts.unbind(1)
+    without = torch.tensor(GREY).expand(3, 3)  # each row makes grey of a colour
     whole = torch.eye(3)
-    kept = (1 + saturation) * (torch.rand(count, generator=generator) >= without)
-    saturated = grey + kept[:, None, None] * (whole - grey)
-    matrix = saturated @ _turned_hue(hue * 2 * pi) * (1 + brightness)[:, None, None]
+    kept = (1 + saturation) * (torch.rand(count, generator=generator) >= grey)
+    saturated = without + kept[:, None, None] * (whole - without)
+    matrix = saturated @ _turned_hue(turned * (hue / JITTER) * 2 * pi) * (1 + brightness)[:, None, None]
     return Jitter(matrix, 1 + contrast)
 
 
@@ -163,9 +166,17 @@ class Views:
         return self.jitter(torch.where(inside, found, found.new_tensor(fill)))
 
 
-def draw_views(generator: torch.Generator, count: int, size: tuple[int, int], smallest: float) -> Views:
+def draw_views(
+    generator: torch.Generator,
+    count: int,
+    size: tuple[int, int],
+    smallest: float,
+    *,
+    hue: float = JITTER,
+    grey: float = 0.15,
+) -> Views:
     """`count` views of `size` (h, w); the first is of the whole picture, the others of crops whose sides are
-    at least the share `smallest` of its."""
+    at least the share `smallest` of its. Colours are jittered as `draw_jitter` has it."""
 
     def chance(share: float) -> Tensor:
         return torch.rand(count, generator=generator) < share
@@ -185,7 +196,7 @@ def draw_views(generator: torch.Generator, count: int, size: tuple[int, int], sm
     plane = (
         torch.diag_embed(torch.stack([mirror, torch.ones_like(mirror), torch.ones_like(mirror)], 1)) @ plane
     )
-    jitter = draw_jitter(generator, count, COLOUR, WITHOUT_COLOUR)
+    jitter = draw_jitter(generator, count, COLOUR, hue=hue, grey=grey)
     return Views(_mapped(plane, size), crops, jitter)
 
 
