@@ -365,6 +365,28 @@ def test_other_pictures_do_not_go_on_with_an_old_run(photos: Path, tmp_path: Pat
     assert (done.status, "learns something else" in done.sentence) == (2, True)
 
 
+def test_a_rehearsal_says_what_the_run_would_refuse(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    assert learn("dreambooth", photos, out, "--dry-run", "--word", "sks", "--noun", "dog").status == 0
+    assert learn("dreambooth", tmp_path / "none", out, "--dry-run", "--word", "sks").status == 2
+    assert learn("dreambooth", photos, tmp_path / "x.bin", "--dry-run", "--word", "sks").status == 2
+    out.write_bytes(b"mine")
+    assert learn("dreambooth", photos, out, "--dry-run", "--word", "sks", "--noun", "dog").status == 2
+    assert out.read_bytes() == b"mine"
+
+
+def test_other_regularization_is_told_apart_by_names_and_sizes(tmp_path: Path) -> None:
+    folder = tmp_path / "cats"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "1.txt").write_text("a cat")
+    first = verb._listing(folder)
+    assert verb._listing(folder) == first
+    (folder / "deep" / "1.txt").write_text("a black cat")
+    second = verb._listing(folder)
+    (folder / "2.txt").write_text("a dog")
+    assert len({first, second, verb._listing(folder), verb._listing(folder / "2.txt")}) == 4
+
+
 def test_where_float16_is_the_default_learning_takes_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verb.for_learning(ModelConfig(device="cpu")).dtype == "float32"
     assert verb.for_learning(ModelConfig(device="cuda")).dtype == "bfloat16"

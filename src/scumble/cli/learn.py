@@ -150,7 +150,7 @@ def custom_diffusion(
 def _learn(method: str, given: dict[str, Any]) -> None:
     """Run `method` with the options of its command."""
     from scumble.core.errors import InputError
-    from scumble.verbs.learn import config_for, estimate_learn, learn_to, run_folder
+    from scumble.verbs.learn import config_for, estimate_learn, learn_to, read_inputs, run_folder
     from scumble.verbs.load import ModelConfig
     from scumble.verbs.outputs import planned_paths
 
@@ -171,6 +171,8 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         chosen["regularization"] = str(given["regularization"])
     config = config_for(method, on.model, given["preset"], given["config"], **chosen)
     if given["dry_run"]:
+        if not given.get("analyse"):
+            read_inputs(subjects, given["output"], overwrite=given["overwrite"])
         needs = estimate_learn(config, on, method=method, upscaler=given.get("upscaler"))
         give_needs(needs, as_json=given["as_json"])
         return

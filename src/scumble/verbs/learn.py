@@ -45,6 +45,7 @@ __all__ = [
     "for_learning",
     "learn",
     "learn_to",
+    "read_inputs",
     "run_folder",
 ]
 
@@ -155,19 +156,14 @@ def learn_to(
     and every name checked before the work. After every `preview_every` steps the model draws the first
     subject, for the record and into the run's folder. Raises InputError where `out` is there already.
     """
-    if out.suffix != ".safetensors":
-        raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
-    check_free([out], overwrite=overwrite)
-    if not subjects:
-        raise InputError("There is nothing to learn.", "Give a folder of pictures.")
-    read = [read_subject(*subject) for subject in subjects]
+    read = read_inputs(subjects, out, overwrite=overwrite)
     if before := " ".join(_warnings(read)):
         yield Progress(stage="reading", step=1, total=1, note=before)
     larger = _upscaler(method, upscaler, config, on)
     model = for_learning(on).load()
     notes = [RANDOM_MODEL] if model.is_random else []
     run = RunFolder(run_folder(out))
-    _same_inputs(run, method, read, model)
+    _same_inputs(run, method, read, model, config)
     run.write_config(config.to_toml())
     use, prompt = _spoken(read[0], config)
     with _resumable(run):
@@ -176,7 +172,7 @@ def learn_to(
         notes += fitted.notes
         if larger is not None:
             large_run = RunFolder(run.path / "upscaler")
-            _same_inputs(large_run, method, read, larger)
+            _same_inputs(large_run, method, read, larger, config)
             weights, more = yield from _tuned(weights, larger, read, config, large_run)
             notes += more.notes
     if is_main_process():
@@ -187,6 +183,18 @@ def learn_to(
         notes.append(f"Stopped after {fitted.steps} steps: the held-out loss fell no more.")
     note, words = " ".join(notes), list(weights.words)
     return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, note, words, use, prompt, before)
+
+
+def read_inputs(
+    subjects: Sequence[tuple[Path, str, str]], out: Path, *, overwrite: bool = False
+) -> list[Subject]:
+    """The subjects, where they can be learnt into `out`. Raises InputError and ImageError where not."""
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
+    check_free([out], overwrite=overwrite)
+    if not subjects:
+        raise InputError("There is nothing to learn.", "Give a folder of pictures.")
+    return [read_subject(*subject) for subject in subjects]
 
 
 def _warnings(subjects: Sequence[Subject]) -> list[str]:
@@ -292,7 +300,9 @@ def for_learning(on: ModelConfig) -> ModelConfig:
     return on.replace(dtype="float32" if cpu else "bfloat16") if on.dtype == "auto" else on
 
 
-def _same_inputs(run: RunFolder, method: str, subjects: Sequence[Subject], model: Model) -> None:
+def _same_inputs(
+    run: RunFolder, method: str, subjects: Sequence[Subject], model: Model, config: FitConfig
+) -> None:
     """Note what a run learns, and on what. Raises InputError if it has begun with something else."""
     about = {
         "method": method,
@@ -301,6 +311,8 @@ def _same_inputs(run: RunFolder, method: str, subjects: Sequence[Subject], model
             [s.word, s.noun, [[shot.name, shot.caption, _digest(shot)] for shot in s.shots]] for s in subjects
         ],
     }
+    if beside := getattr(config, "regularization", ""):
+        about["regularization"] = _listing(Path(beside))
     place = run.path / "inputs.json"
     if place.is_file() and run.latest_checkpoint()[0] and json.loads(place.read_bytes()) != about:
         raise InputError(
@@ -308,6 +320,13 @@ def _same_inputs(run: RunFolder, method: str, subjects: Sequence[Subject], model
             "Give another output, or remove that folder.",
         )
     atomic_write(place, json.dumps(about, ensure_ascii=False).encode())
+
+
+def _listing(place: Path) -> str:
+    """A digest of the names and sizes of all files of a folder, or of the file."""
+    files = sorted(file for file in place.rglob("*") if file.is_file()) or [place]
+    told = [f"{file.relative_to(place)} {file.stat().st_size}" for file in files if file.is_file()]
+    return bytes_sha256("\n".join(told).encode()).hexdigest()
 
 
 def _digest(shot: Shot) -> str:

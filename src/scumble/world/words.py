@@ -201,8 +201,8 @@ def swapped(scene: Scene, seed: int) -> Scene:
 
     With two things, their colours or places are exchanged or their relation is changed; with one, its colour,
     its kind, its material, what it wears, its effect, the place, the time or the style is another one. Both
-    the canonical captions of the two scenes and `caption(..., seed)` differ: where the seed's wording says too
-    little for that, the kind is changed.
+    the canonical captions of the two scenes and `caption(..., seed)` differ: where the seed's wording says
+    too little for that, the kind is changed.
     """
     rng = dice(seed, "swap")
     choices = _swaps_of_two(scene, seed) if len(scene.things) > 1 else _swaps_of_one(scene, seed)
