@@ -53,6 +53,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("strokes",),
     ("studio",),
     ("toybox",),
+    ("toybox", "clips"),
     ("toybox", "render"),
     ("toybox", "subjects"),
     ("toybox", "unpack"),

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torch._functorch import config as compilation
 from torch.nn import functional
 
 from recipes.toybox import card, features, pictures
@@ -41,7 +42,8 @@ def stage(run: Run) -> None:
     whiten(model, *_posteriors(model, pixels))
     model.register_to_config(scaling_factor=1.0 / float(_posteriors(model, pixels)[0].std()))
     save(model, run.out)
-    card.record(run.out, "autoencoder", run.facts(run.scale.fit_autoencoder) | scores(model, run))
+    facts = run.facts("autoencoder", run.scale.fit_autoencoder)
+    card.record(run.out, "autoencoder", facts | scores(model, run))
 
 
 def folder(out: Path) -> Path:
@@ -158,6 +160,9 @@ class _Reconstruction:
     ) -> None:
         self.model, self.pixels, self.adversary, self.first, self.run = model, pixels, adversary, first, run
         self.perceive = features.load(run.out, run.device) if run.scale.perceptual else None
+        # `_balance` goes back through the decoder more than once a step, and a compiled one forbids that
+        # where it gave away the memory of what it kept.
+        compilation.donated_buffer = compilation.donated_buffer and adversary is None
         self.encode, self.decode = run.compiled(_Encode(model)), run.compiled(model.decoder)
         self.real = self.fake = pixels.new_zeros(0)
 

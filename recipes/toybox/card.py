@@ -22,9 +22,17 @@ judge that scores pictures.
 - **Stored** in 8 bits with a scale for each output channel; expanded to float32 on first use.
 - **Made by** `python -m recipes.toybox.run --stage all`, deterministic by its seed.
 
-Scores below are on combinations of thing, colour, place and style that no training picture shows, from the
-seeds that are kept for tuning.
+Scores of the stages below are on combinations of thing, colour, place and style that no training picture
+shows, from the seeds that are kept for tuning.
 """
+
+
+MEASURED = "measured.md"
+"""In the run's folder: the table that `scumble bench toybox` writes of the packed weights, if there is one."""
+ABOUT_MEASURED = (
+    "`scumble bench toybox -o OUT`: 500 scenes of unseen combinations of the whole world, from seeds that are\n"
+    "kept for evaluation; one picture a prompt, none chosen."
+)
 
 
 def record(out: Path, stage: str, facts: dict[str, float | int | str]) -> None:
@@ -41,6 +49,8 @@ def written(out: Path) -> str:
         facts = json.loads(path.read_text())
         rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
         tables.append(f"## {path.stem}\n\n| | |\n|---|---|\n{rows}\n")
+    if (measured := out / MEASURED).exists():
+        tables.append(f"## Measured\n\n{ABOUT_MEASURED}\n\n{measured.read_text().strip()}\n")
     return "\n".join(tables)
 
 

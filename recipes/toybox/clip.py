@@ -41,7 +41,7 @@ def stage(run: Run) -> None:
         run,
     )
     save(model, folder(run.out))
-    card.record(run.out, "clip", run.facts(run.scale.fit_clip) | scores(model, words, run))
+    card.record(run.out, "clip", run.facts("clip", run.scale.fit_clip) | scores(model, words, run))
 
 
 def folder(out: Path) -> Path:

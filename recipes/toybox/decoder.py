@@ -21,7 +21,7 @@ def stage(run: Run) -> None:
     half = nn.Sequential(model.post_quant_conv, model.decoder).requires_grad_()
     train("decoder", [Player(network=half, loss=_Decoding(half, run))], run.fit(run.scale.fit_decoder), run)
     autoencoder.save(model, run.out)
-    facts = run.facts(run.scale.fit_decoder)
+    facts = run.facts("decoder", run.scale.fit_decoder)
     card.record(run.out, "decoder", facts | autoencoder.scores(model, run))
 
 

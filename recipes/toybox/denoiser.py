@@ -44,7 +44,7 @@ def stage(run: Run) -> None:
     loss = _Denoising(model, text, scaling, run)
     both = nn.ModuleList([model, text])
     train("denoiser", [Player(network=both, loss=loss)], run.fit(run.scale.fit_denoiser), run)
-    card.record(run.out, "denoiser", run.facts(run.scale.fit_denoiser))
+    card.record(run.out, "denoiser", run.facts("denoiser", run.scale.fit_denoiser))
     write(model, folder(run.out))
     clip.save(text, text_folder(run.out))
 

@@ -18,6 +18,7 @@ from recipes.toybox import card, clip, pack, pictures
 from recipes.toybox.loop import Run
 from scumble.core.files import atomic_path
 from scumble.core.rng import generators
+from scumble.metrics.toy_world import right, share
 from scumble.models import toybox
 from scumble.models.judge import Judge
 from scumble.world.scene import Scene
@@ -65,10 +66,7 @@ def draw(folder: Path, captions: list[str], run: Run) -> Tensor:
 def scores(folder: Path, drawn: Tensor, scenes: list[Scene]) -> dict[str, float | int | str]:
     """Shares of right answers, and how well CLIP finds a picture's caption among 100."""
     verdict = Judge.load(folder / "judge", str(drawn.device))(drawn)
-    right = {name: [a for a in answers if a is not None] for name, answers in verdict.scores(scenes).items()}
-    shares: dict[str, float | int | str] = {
-        name: sum(answers) / max(1, len(answers)) for name, answers in right.items()
-    }
+    shares = share(right(verdict, scenes))
     model = clip.load(folder, str(drawn.device))
     retrieval = clip.retrieval(model, clip.words_of(folder), drawn, [caption(scene) for scene in scenes])
     return {"pictures": len(scenes), "steps": STEPS, "guidance": GUIDANCE} | shares | {"retrieval": retrieval}

@@ -41,7 +41,7 @@ def stage(run: Run) -> None:
     loss = _Editing(model, text, scaling, run)
     fit = run.scale.fit_instruct
     train("instruct", [Player(network=nn.ModuleList([model, text]), loss=loss)], run.fit(fit), run)
-    card.record(run.out, "instruct", run.facts(fit) | {"pairs": len(loss.after)})
+    card.record(run.out, "instruct", run.facts("instruct", fit) | {"pairs": len(loss.after)})
     denoiser.write(model, folder(run.out))
     clip.save(text, text_folder(run.out))
 

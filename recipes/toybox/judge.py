@@ -19,10 +19,11 @@ from torch.nn import functional
 from recipes.toybox import augment, card, pictures
 from recipes.toybox.loop import Player, Run, train
 from scumble.core.files import atomic_path, atomic_write
-from scumble.metrics.toy_world import auroc, spoilt
+from scumble.metrics.toy_world import auroc, right, share, spoilt
 from scumble.models.judge import NONE, OF_PICTURES, OF_THINGS, Judge, Verdict
 from scumble.world.sampling import PROFILES, dice, sample_look, sample_scene
-from scumble.world.scene import COLOURLESS_STYLES, KINDS, Scene
+from scumble.world.scene import COLOURLESS_STYLES, KINDS, PLACES, Scene
+from scumble.world.splits import is_held_out
 
 UNSEEN = -100
 """The class number that cross-entropy ignores: the picture does not show it."""
@@ -43,7 +44,7 @@ def stage(run: Run) -> None:
     judge = Judge.load(folder(run.start), run.device).requires_grad_() if run.start else _build(run)
     train("judge", [Player(network=judge, loss=_Judging(judge, run))], fit, run)
     save(judge, run.out)
-    card.record(run.out, "judge", run.facts(run.scale.fit_judge) | scores(judge, run))
+    card.record(run.out, "judge", run.facts("judge", run.scale.fit_judge) | scores(judge, run))
 
 
 def folder(out: Path) -> Path:
@@ -104,10 +105,8 @@ def scores(judge: Judge, run: Run) -> dict[str, float]:
     scenes = pictures.held_out(run, run.scale.held_out)
     pixels = pictures.drawn(scenes, run.device).float() / 127.5 - 1.0
     verdict = judge(pixels)
-    right = {name: [a for a in answers if a is not None] for name, answers in verdict.scores(scenes).items()}
-    shares = {name: sum(answers) / max(1, len(answers)) for name, answers in right.items()}
     unknown = judge(spoilt(pixels, run.generator("spoilt pictures to score"))).known
-    return shares | {"rejection": auroc(verdict.known, unknown)}
+    return share(right(verdict, scenes)) | {"rejection": auroc(verdict.known, unknown)}
 
 
 class _Judging:
@@ -173,14 +172,21 @@ def _rows(trio: Tensor) -> Tensor:
 
 
 def triple(seed: int) -> tuple[Scene, Scene, Scene]:
+    """A thing, the same elsewhere, and there a look-alike; none of them a combination that is held out."""
     base = sample_scene(seed, profile=PROFILES["photo"])
     rng = dice(seed, "triple")
-    other = replace(
-        sample_scene(seed + TWIN_SEED // 2, profile=PROFILES["photo"]), things=base.things, relation=None
+    other = _shown(
+        replace(sample_scene(seed + TWIN_SEED // 2, profile=PROFILES["photo"]), things=base.things)
     )
     thing = base.things[0]
     alike = replace(thing, look=sample_look(rng, thing.colour))
     return base, other, replace(other, things=(alike,))
+
+
+def _shown(scene: Scene) -> Scene:
+    """The scene, or the same in the first other place in which its thing is not held out."""
+    elsewhere = (replace(scene, place=place) for place in PLACES if place != "green screen")
+    return next(other for other in (scene, *elsewhere) if not is_held_out(other))
 
 
 def _build(run: Run) -> Judge:

@@ -56,9 +56,10 @@ class Run:
     def fit(self, fit: Fit) -> Fit:
         return fit if self.steps is None else replace(fit, steps=self.steps)
 
-    def facts(self, fit: Fit) -> dict[str, float | int | str]:
-        """How a stage was trained, for the model card."""
-        steps = self.fit(fit).steps
+    def facts(self, name: str, fit: Fit) -> dict[str, float | int | str]:
+        """How far a stage was trained, which may be less than it is meant to be, for the model card."""
+        with safe_open(_checkpoint(self.out, name), "pt") as file:
+            steps = int(file.metadata()["step"])
         return {"scale": self.scale.name, "steps": steps, "batch": fit.batch, "samples": steps * fit.batch}
 
     def generator(self, *purpose: str | int) -> torch.Generator:
@@ -103,16 +104,19 @@ def train(name: str, players: list[Player], fit: Fit, run: Run) -> bool:
     not finite.
     """
     states = [_state(player, fit, run) for player in players]
-    checkpoint = run.out / "checkpoints" / f"{name}.safetensors"
+    checkpoint = _checkpoint(run.out, name)
     step = _restore(checkpoint, states) if checkpoint.exists() else 0
     clock = _Clock(name, fit, run, step)
+    losses: list[Tensor] = []
     while step < fit.steps and not clock.is_over():
         losses = [_advance(state, step, fit, run) for state in states]
         step += 1
         if clock.is_due_to_report():
-            clock.report(step, [float(loss) for loss in losses])
+            clock.report(step, _finite(name, step, losses))
         if clock.is_due_to_save():
+            _finite(name, step, losses)
             _save(checkpoint, states, step)
+    _finite(name, step, losses)
     _save(checkpoint, states, step)
     for state in states:
         _take_average(state)
@@ -159,11 +163,23 @@ def _advance(state: _State, step: int, fit: Fit, run: Run) -> Tensor:
     return loss.detach()
 
 
+def _finite(name: str, step: int, losses: list[Tensor]) -> list[float]:
+    """The losses as numbers; raises NumericError where one is none, before anything of it is saved."""
+    values = [float(loss) for loss in losses]
+    if not all(map(math.isfinite, values)):
+        raise NumericError(f"The loss of {name} is not finite at step {step}.")
+    return values
+
+
 def _take_average(state: _State) -> None:
     with torch.no_grad():
         for parameter, average in zip(state.parameters, state.averages, strict=False):
             parameter.copy_(average)
     state.player.network.eval()
+
+
+def _checkpoint(out: Path, name: str) -> Path:
+    return out / "checkpoints" / f"{name}.safetensors"
 
 
 def _save(path: Path, states: list[_State], step: int) -> None:
@@ -227,8 +243,6 @@ class _Clock:
         return due
 
     def report(self, step: int, losses: list[float]) -> None:
-        if not all(map(math.isfinite, losses)):
-            raise NumericError(f"The loss of {self.name} is not finite at step {step}.")
         self.reported = time.monotonic()
         seconds = (self.reported - self.start) / (step - self.first)
         left = min((self.fit.steps - step) * seconds, self.end - self.reported) / 60.0

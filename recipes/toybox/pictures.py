@@ -152,7 +152,7 @@ def _told(run: Run, first: int, count: int) -> tuple[Tensor, Tensor]:
     ):
         wordings = range(seed * kept, (seed + 1) * kept)
         plain += [caption(scene, wording) for wording in wordings]
-        others += [caption(swapped(scene, wording), wording) for wording in wordings]
+        others += [caption(swapped(scene, wording, split="train"), wording) for wording in wordings]
     return tuple(tokens(words, texts).view(count, kept, -1).short() for texts in (plain, others))
 
 

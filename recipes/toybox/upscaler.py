@@ -52,7 +52,7 @@ def stage(run: Run) -> None:
     model = load(run.start, run.device) if run.start else build(run.scale.upscaler, width).to(run.device)
     loss = _Upscaling(model, vae.config.scaling_factor, run, width)
     train("upscaler", [Player(network=model, loss=loss)], run.fit(run.scale.fit_upscaler), run)
-    facts = run.facts(run.scale.fit_upscaler) | {"pictures": len(loss.mean)}
+    facts = run.facts("upscaler", run.scale.fit_upscaler) | {"pictures": len(loss.mean)}
     card.record(run.out, "upscaler", facts | scores(model, vae, run))
     denoiser.write(model, folder(run.out))
 

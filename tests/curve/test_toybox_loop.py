@@ -93,9 +93,24 @@ def test_learning_rate_warms_up_stays_and_cools_down() -> None:
     assert rates[99] == pytest.approx(0.1)
 
 
-def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "PROGRESS_SECONDS", 0.0)
+def test_a_stage_that_was_stopped_says_how_far_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    run = run_in(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train("test", players(run, killed_at=5), FIT, run)
+    train("test", players(run), FIT, replace(run, minutes=0.0))
+    assert run.facts("test", FIT) == {"scale": "tiny", "steps": 5, "batch": 4, "samples": 20}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1000.0], ids=["reported", "at the end"])
+def test_a_loss_that_is_not_finite_is_an_error(
+    seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "PROGRESS_SECONDS", seconds)
     network = nn.Linear(2, 2)
     player = Player(network=network, loss=lambda step: network.weight.sum() * torch.nan)
     with pytest.raises(NumericError, match="not finite"):
         train("test", [player], FIT, run_in(tmp_path))
+    assert not list(tmp_path.iterdir())

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 import torch
 from diffusers import AutoencoderKL
 from recipes.toybox import autoencoder
-from recipes.toybox.scales import AutoencoderSize
+from recipes.toybox.loop import Run
+from recipes.toybox.scales import SCALES, AutoencoderSize
 from recipes.toybox.whitening import whiten
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch._functorch import config as compilation
 
 
 def small() -> AutoencoderKL:
@@ -27,6 +35,20 @@ def test_untrained_latents_order_colours_as_pictures_do() -> None:
     for channel in range(3):
         left, right = latents[:, channel, 2:6, 1].mean(1), latents[:, channel, 2:6, 6].mean(1)
         assert ((left < right) == (x[:, channel, 0, 0] < x[:, channel, 0, -1])).all()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_compiled_the_discriminator_can_join_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "compiled", lambda _, module: torch.compile(module, backend="aot_eager"))
+    monkeypatch.setattr(compilation, "donated_buffer", True)
+    size = AutoencoderSize(channels=(8, 8))
+    scale = replace(SCALES["tiny"], autoencoder=size, perceptual=False, crop=8, held_out=1)
+    pictures = torch.randint(256, (8, 3, 128, 128), generator=torch.Generator().manual_seed(0)).byte()
+    (tmp_path / "pictures").mkdir()
+    save_file({"pixels": pictures}, tmp_path / "pictures" / "0000000.safetensors")
+    autoencoder.stage(Run(out=tmp_path, scale=scale))
+    facts = json.loads((tmp_path / "facts" / "autoencoder.json").read_text())
+    assert facts["steps"] == 4
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from recipes.toybox import judge as recipe
 from scumble.models.judge import OF_PICTURES, OF_THINGS, Judge, Verdict
 from scumble.world.sampling import sample_scene
 from scumble.world.scene import COLOURS, KINDS, Scene, Thing
+from scumble.world.splits import is_held_out
 
 CAT_AND_BALL = Scene(
     things=(Thing(kind="cat", colour="red", accessory="crown"), Thing(kind="ball", colour="blue")),
@@ -37,6 +38,15 @@ def certain(scenes: list[Scene]) -> Verdict:
             if truth[name][i] >= 0:
                 pictures[name][i, truth[name][i]] = 5.0
     return Verdict(kinds, things, pictures, torch.ones(len(scenes)), torch.ones(len(scenes), 2))
+
+
+def test_triples_show_no_combination_that_is_held_out() -> None:
+    for number in range(200):
+        first, same, alike = recipe.triple(recipe.TWIN_SEED + number)
+        assert not any(map(is_held_out, (first, same, alike)))
+        assert same.things == first.things
+        assert replace(alike, things=first.things) == same
+        assert alike.things != first.things
 
 
 def test_truth_scores_full_marks_on_sixty_scenes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from itertools import pairwise
 
@@ -245,6 +245,15 @@ def test_mask_covers_the_changed_thing_and_not_the_other() -> None:
     mask = change_mask(edit.before, edit.after, size=48)
     assert mask[seen[0] > 0].all()
     assert mask[(seen[1] > 0.9) & (seen[0] == 0)].float().mean() < 0.3
+
+
+def test_mask_covers_a_thing_that_an_edit_of_the_other_moves() -> None:
+    before = replace(TWO, relation="on top of", place="green screen")
+    after = replace(before, things=(before.things[0], replace(before.things[1], size="small")))
+    seen = render([before, after], size=48, supersample=2).masks[:, 0] > 0  # (2, H, W) of the dog
+    mask = change_mask(before, after, size=48)
+    assert not torch.equal(*seen)
+    assert mask[seen.any(0)].all()
 
 
 def test_mask_is_everything_for_global_edits_and_nothing_for_none() -> None:

@@ -23,6 +23,7 @@ from scumble.world.scene import (
     Scene,
     Thing,
 )
+from scumble.world.splits import is_held_out
 from scumble.world.words import (
     accessory_phrase,
     caption,
@@ -217,6 +218,15 @@ def test_spelled_words_stand_before_the_noun_in_five_percent() -> None:
     assert all(re.fullmatch(r"[b-df-hj-np-tv-z][a-z]{2,3}", word) for word in found)
     assert len({spelled_word(seed) for seed in range(500)}) > 450
     assert caption(_scenes()[1], 3, spelled=1.0) != caption(_scenes()[1], 3, spelled=0.0)
+
+
+def test_hard_negatives_keep_to_a_split() -> None:
+    pairs = list(enumerate(_scenes()))
+    assert any(is_held_out(swapped(scene, seed)) for seed, scene in pairs)
+    for seed, scene in pairs:
+        other = swapped(scene, seed, split="train")
+        assert not is_held_out(other)
+        assert caption(other, seed) != caption(scene, seed)
 
 
 def test_hard_negatives_are_told_otherwise() -> None:

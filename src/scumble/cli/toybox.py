@@ -1,4 +1,4 @@
-"""`scumble toybox`: pictures, subjects and the model of the toy world."""
+"""`scumble toybox`: pictures, subjects, clips and the model of the toy world."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 from scumble.cli.console import follow, give
 from scumble.cli.options import Json, Output
 
-__all__ = ["Size", "app", "render", "subjects", "unpack"]
+__all__ = ["Size", "app", "clips", "render", "subjects", "unpack"]
 
 app = typer.Typer(
-    name="toybox", help="The toy world: its pictures, its subjects, its model.", no_args_is_help=True
+    name="toybox", help="The toy world: its pictures, subjects, clips and model.", no_args_is_help=True
 )
 
 Size = Annotated[int, typer.Option(min=16, max=1024, help="Width and height in pixels.")]
@@ -53,6 +53,15 @@ def subjects(output: Output, size: Size = 128, as_json: Json = False) -> None:
 
     folder = follow(render_subjects(output, size=size))
     give({"folder": str(folder)}, as_json=as_json, text=f"subjects in {folder}")
+
+
+@app.command()
+def clips(output: Output, size: Size = 128, as_json: Json = False) -> None:
+    """Render short videos of one thing each, with masks and the true flow: something for `atlas`."""
+    from scumble.verbs.toybox import render_clips
+
+    folder = follow(render_clips(output, size=size))
+    give({"folder": str(folder)}, as_json=as_json, text=f"clips in {folder}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The toy world for anyone to try things on: pictures with captions, subjects, and the model as a folder."""
+"""The toy world for anyone to try things on: pictures with captions, subjects, clips; the model unpacked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from scumble.core.errors import InputError
-from scumble.core.events import Loop, Progress
+from scumble.core.events import Loop, Progress, finish
 from scumble.core.files import atomic_folder
 from scumble.world.splits import Split
 
-__all__ = ["render_subjects", "render_world", "unpack_model"]
+__all__ = ["render_clips", "render_subjects", "render_world", "unpack_model"]
 
 BATCH = 16
+CLIP_GAP = Fraction(2, 25)
+"""Seconds from frame to frame of a clip."""
 
 
 def _images(pixels: Tensor) -> list[Image.Image]:
@@ -94,8 +97,8 @@ def _turns(wishes: Sequence[str]) -> dict[str, list[str]]:
 
 
 def render_subjects(out: Path, *, size: int) -> Loop[Path]:
-    """Render every benchmark subject to `out/NAME/`: five pictures, and `subject.json` with word, noun,
-    prompts.
+    """Render every benchmark subject to `out/NAME/`: five pictures, and `subject.json` with its name,
+    its noun and its prompts.
     """
     from scumble.world.render import render
     from scumble.world.subjects import SUBJECTS
@@ -109,6 +112,35 @@ def render_subjects(out: Path, *, size: int) -> Loop[Path]:
             about = {"name": subject.name, "noun": subject.noun, "prompts": [p.text for p in subject.prompts]}
             (place / "subject.json").write_text(json.dumps(about, indent=1))
             yield Progress(stage="rendering", step=index + 1, total=len(SUBJECTS))
+    return out
+
+
+def render_clips(out: Path, *, size: int) -> Loop[Path]:
+    """Render every benchmark clip to `out/NAME/`, as `scumble atlas` reads it: `clip.apng`, a mask of the
+    thing for each frame in `masks/`, the true flow in `flow/`; and `clip.json` with its caption and scene.
+    """
+    from scumble.core.images import from_unit, save_image, to_uint8
+    from scumble.data.video import Video, write_video
+    from scumble.world.clips import BENCHMARK_CLIPS, render_clip
+    from scumble.world.words import caption
+
+    with atomic_folder(out) as folder:
+        for index, clip in enumerate(BENCHMARK_CLIPS):
+            thing = clip.scene.things[0]
+            place = folder / f"{thing.colour}-{thing.kind}-{clip.kind}"
+            shown = render_clip(clip, size=size)
+            frames = to_uint8(shown.pixels)
+            times = tuple(CLIP_GAP * number for number in range(len(frames)))
+            finish(write_video(place / "clip.apng", Video(frames=frames, times=times), list(frames)))
+            for number, mask in enumerate(from_unit(shown.opacity[:, :1].expand(-1, 3, -1, -1))):
+                save_image(mask, place / "masks" / f"{number:03d}.png")
+            for way, flow in (("forward", shown.forward), ("backward", shown.backward)):
+                (place / "flow" / way).mkdir(parents=True)
+                for number, offset in enumerate(flow.offset.numpy()):  # (2, H, W)
+                    np.save(place / "flow" / way / f"{number:03d}.npy", offset)
+            about = {"kind": clip.kind, "text": caption(clip.scene), "scene": asdict(clip.scene)}
+            (place / "clip.json").write_text(json.dumps(about, indent=1))
+            yield Progress(stage="rendering", step=index + 1, total=len(BENCHMARK_CLIPS))
     return out
 
 

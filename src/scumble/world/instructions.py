@@ -1,7 +1,8 @@
 """Edits in words: an instruction for a scene, and the exact scene it asks for.
 
 The scene after an edit differs from the one before in the named attribute only and shares its seed, so
-whatever the edit does not touch is drawn the same; `pairs` renders both and says where they may differ.
+whatever the edit does not touch is drawn the same, but for a second thing that makes room or a first one
+that stands higher; `pairs` renders both and says where they may differ.
 """
 
 from __future__ import annotations

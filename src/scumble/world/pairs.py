@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scumble.world.camera import Pose
 from scumble.world.instructions import Edit
 from scumble.world.render import Rendering, render
 from scumble.world.scene import Scene
+from scumble.world.stage import arrange
 
 __all__ = ["SAME_PIXEL", "EditPictures", "change_mask", "render_edits"]
 
@@ -59,10 +61,10 @@ def _touched(before: Scene, after: Scene, seen_before: Rendering, seen_after: Re
     covered = (seen_before.masks[row] > 0) | (seen_after.masks[row] > 0)  # (2, H, W)
     if _surroundings(before) != _surroundings(after):
         return covered.new_ones(covered.shape[1:])
-    is_moved = before.relation != after.relation and "on top of" in (before.relation, after.relation)
+    # a thing that is not changed itself may stand elsewhere: it fell, or the one below it or beside it grew
+    stood, stands = (arrange(scene, 0, Pose()) for scene in (before, after))
     for index in range(len(covered)):
-        things = [scene.things[index : index + 1] for scene in (before, after)]
-        if things[0] == things[1] and not is_moved:
+        if stood[index : index + 1] == stands[index : index + 1]:
             covered[index] = False
     return covered.any(dim=0)
 

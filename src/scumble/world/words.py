@@ -43,6 +43,7 @@ from scumble.world.scene import (
     Scene,
     Thing,
 )
+from scumble.world.splits import Split, is_held_out
 
 __all__ = [
     "SPELLED_SHARE",
@@ -196,21 +197,26 @@ def describe(scene: Scene) -> dict[str, str | int | None]:
     }
 
 
-def swapped(scene: Scene, seed: int) -> Scene:
+def swapped(scene: Scene, seed: int, *, split: Split | None = None) -> Scene:
     """A scene that is told in nearly the same words and looks different: a hard negative for CLIP.
 
     With two things, their colours or places are exchanged or their relation is changed; with one, its colour,
     its kind, its material, what it wears, its effect, the place, the time or the style is another one. Both
     the canonical captions of the two scenes and `caption(..., seed)` differ: where the seed's wording says
-    too little for that, the kind is changed.
+    too little for that, the kind is changed. With a split, the other scene is in it: who learns from these
+    should not hear of a combination that training never shows only where it is wrong.
     """
     rng = dice(seed, "swap")
     choices = _swaps_of_two(scene, seed) if len(scene.things) > 1 else _swaps_of_one(scene, seed)
     told = caption(scene, seed)
     for other in sorted(choices, key=lambda _: rng.random()):
-        if caption(other, seed) != told:
+        if caption(other, seed) != told and _is_in(other, split):
             return other
-    return _with_other_kind(scene, seed)
+    return _with_other_kind(scene, seed, split)
+
+
+def _is_in(scene: Scene, split: Split | None) -> bool:
+    return split is None or is_held_out(scene) == (split == "held_out")
 
 
 def _swaps_of_two(scene: Scene, seed: int) -> list[Scene]:
@@ -227,11 +233,12 @@ def _swaps_of_two(scene: Scene, seed: int) -> list[Scene]:
     return choices
 
 
-def _with_other_kind(scene: Scene, seed: int) -> Scene:
+def _with_other_kind(scene: Scene, seed: int, split: Split | None = None) -> Scene:
     first, *others = scene.things
     taken = [thing.kind for thing in scene.things]
     kinds = [k for k in KINDS if k not in taken and (first.accessory is None or k in WEARERS)]
-    return replace(scene, things=(replace(first, kind=pick(dice(seed, "kind"), kinds)), *others))
+    possible = [replace(scene, things=(replace(first, kind=kind), *others)) for kind in kinds]
+    return pick(dice(seed, "kind"), [other for other in possible if _is_in(other, split)] or possible)
 
 
 def _swaps_of_one(scene: Scene, seed: int) -> list[Scene]:
