@@ -28,10 +28,10 @@ shows, from the seeds that are kept for tuning.
 
 
 MEASURED = "measured.md"
-"""In the run's folder: the table that `scumble bench toybox` writes of the packed weights, if there is one."""
+"""In the run's folder: the table that `scumble bench toybox` wrote of the packed weights, if any."""
 ABOUT_MEASURED = (
-    "`scumble bench toybox -o OUT`: 500 scenes of unseen combinations of the whole world, from seeds that are\n"
-    "kept for evaluation; one picture a prompt, none chosen."
+    "`scumble bench toybox -o OUT`: 500 scenes of unseen combinations of the whole world, from seeds\n"
+    "that are kept for evaluation; one picture a prompt, none chosen."
 )
 
 
