@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from torch._functorch import config as compilation
 from torch.nn import functional
 
 from recipes.toybox import card, features, pictures
@@ -160,10 +159,9 @@ class _Reconstruction:
     ) -> None:
         self.model, self.pixels, self.adversary, self.first, self.run = model, pixels, adversary, first, run
         self.perceive = features.load(run.out, run.device) if run.scale.perceptual else None
-        # `_balance` goes back through the decoder more than once a step, and a compiled one forbids that
-        # where it gave away the memory of what it kept.
-        compilation.donated_buffer = compilation.donated_buffer and adversary is None
-        self.encode, self.decode = run.compiled(_Encode(model)), run.compiled(model.decoder)
+        # `_balance` goes back through the decoder more than once a step, which a compiled one does not allow.
+        self.encode = run.compiled(_Encode(model))
+        self.decode = run.compiled(model.decoder) if adversary is None else model.decoder
         self.real = self.fake = pixels.new_zeros(0)
 
     def __call__(self, step: int) -> Tensor:

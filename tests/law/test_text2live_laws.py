@@ -349,7 +349,8 @@ def test_an_edit_of_the_whole_picture_has_no_place() -> None:
     config, whole = Config(), Texts("a sketch of a cat", "a sketch of a cat", "a photo of a cat", whole=True)
     found = config.of_texts(whole)
     assert (found.green, found.sparsity, found.bootstrapping) == (0, 0, 0)
-    assert found.replace(green=1.0, sparsity=6.0, bootstrapping=3.0) == config
+    assert found.structure == 0.5  # a quarter
+    assert found.replace(green=1.0, sparsity=6.0, bootstrapping=3.0, structure=2.0) == config
     assert config.of_texts(TEXTS) == config
     assert PRESETS["paper"].of_texts(whole) == PRESETS["paper"]
 

@@ -15,7 +15,6 @@ from recipes.toybox.scales import SCALES, AutoencoderSize
 from recipes.toybox.whitening import whiten
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch._functorch import config as compilation
 
 
 def small() -> AutoencoderKL:
@@ -40,7 +39,6 @@ def test_untrained_latents_order_colours_as_pictures_do() -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_the_discriminator_can_join_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "compiled", lambda _, module: torch.compile(module, backend="aot_eager"))
-    monkeypatch.setattr(compilation, "donated_buffer", True)
     size = AutoencoderSize(channels=(8, 8))
     scale = replace(SCALES["tiny"], autoencoder=size, perceptual=False, crop=8, held_out=1)
     pictures = torch.randint(256, (8, 3, 128, 128), generator=torch.Generator().manual_seed(0)).byte()
