@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from scumble.methods.instruct_pix2pix.learning import Told, _look, held_out
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.models.save import save_folder
+from scumble.sampling.guided import default_guidance
 from scumble.training.pairs import PairLatents, View, draw, encoded
 from tiny import shared
 
@@ -226,7 +228,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def test_every_setting_of_its_own_has_an_effect(model: Model, pairs: list[Pair]) -> None:
-    looks = {"validate_every", "validation", "validation_steps"}  # which change no weight, see below
+    looks = {"validate_every", "validation", "validation_steps", "text_scale"}  # change no weight, see below
     assert CHANGES.keys() | looks == Learning.__annotations__.keys()
     low = {"rank", "alpha", "targets"}
     plain = {
@@ -236,6 +238,15 @@ def test_every_setting_of_its_own_has_an_effect(model: Model, pairs: list[Pair])
         before = plain["low-rank" if name in low else "all"]
         after = unet(finish(learn(model, pairs, TINY.replace(**change)))[0])
         assert any(not torch.equal(before[key], after[key]) for key in before), name
+
+
+def test_a_new_editor_has_the_text_scale_it_was_told(model: Model, editor: Model, pairs: list[Pair]) -> None:
+    """And not the guidance scale that its model draws with, which says nothing of instructions."""
+    drawing = replace(model, checkpoint=replace(model.checkpoint, guidance=6.0))
+    learnt, _ = finish(learn(drawing, pairs, TINY.replace(steps=1, text_scale=4.0)))
+    assert default_guidance(learnt) == 4.0
+    edits = replace(editor, checkpoint=replace(editor.checkpoint, guidance=3.0))
+    assert default_guidance(finish(learn(edits, pairs, TINY.replace(steps=1)))[0]) == 3.0
 
 
 def test_an_editing_model_goes_on_from_what_it_has(editor: Model, pairs: list[Pair]) -> None:

@@ -170,3 +170,12 @@ def test_the_papers_grids() -> None:
     config = Config(t0=0.5, steps=500, spacing="sde")
     squares = [float(level.alpha**2) for level in levels(SCHEDULE, config)]
     assert squares == pytest.approx(kept[::-1])
+
+
+def test_the_papers_grid_on_another_schedule_is_that_schedules_own() -> None:
+    """Stable Diffusion's betas are not linear: t0 is a share of its diffusion, and never beyond its end."""
+    schedule = schedules.scaled_linear()
+    config = Config(t0=0.5, steps=100, spacing="sde")
+    times = [float(schedule.time(level)) + 1 for level in levels(schedule, config)[:-1]]
+    assert times == pytest.approx([5.0 * n for n in range(100, 0, -1)])
+    assert levels(schedule, config.replace(t0=1.0))[0].sigma == schedule.sigma[-1]

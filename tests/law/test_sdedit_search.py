@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from scumble.core import rng
+from scumble.core.errors import ConfigError
 from scumble.core.events import finish
 from scumble.data.paintings import Painting, painting
 from scumble.diffusion import schedules
 from scumble.diffusion.levels import Level
-from scumble.methods.sdedit import PROBES, Config, find_t0
+from scumble.methods.sdedit import PRESETS, PROBES, Config, find_t0
 from scumble.metrics.realism import realism, residual
 from scumble.models.load import load
 from scumble.models.model import Model
@@ -72,7 +73,7 @@ def strokes() -> Painting:
     return painting(torch.rand(1, 3, 16, 16, generator=rng.generator(1)))
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp_2m", 12), ("heun", 8), ("ddim", 5), ("ddim", 2)])
+@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp_2m", 12), ("heun", 8), ("ddim", 5), ("ddim", 3)])
 def test_it_costs_at_most_two_edits_more(sampler: str, steps: int) -> None:
     model = load(shared("ddpm"))
     config = Config.of({"sampler": sampler, "steps": steps})
@@ -84,11 +85,16 @@ def test_it_costs_at_most_two_edits_more(sampler: str, steps: int) -> None:
     assert (t0 * 2 ** (PROBES + 1)).is_integer()
 
 
-def test_without_room_for_a_probe_t0_stays() -> None:
+def test_without_room_for_a_probe_it_says_so() -> None:
     model = load(shared("ddpm"))
-    with counted(model) as calls:
-        assert finish(find_t0(model, strokes(), 3, Config(t0=0.37, steps=1))) == 0.37
+    with counted(model) as calls, pytest.raises(ConfigError, match="1 steps are too few to look for t0"):
+        finish(find_t0(model, strokes(), 3, Config(t0=0.37, steps=1)))
     assert calls() == 0
+
+
+def test_the_papers_presets_can_be_searched_in_few_steps() -> None:
+    config = PRESETS["strokes"].replace(steps=30)
+    assert 0 < finish(find_t0(load(shared("ddpm")), strokes(), 3, config)) < 1
 
 
 def test_it_is_the_same_each_time_and_progress_counts() -> None:

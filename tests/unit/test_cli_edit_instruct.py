@@ -136,6 +136,7 @@ def test_a_dry_run_says_what_it_needs_and_writes_nothing(tmp_path: Path) -> None
         (("x", "y", "--auto"), "auto looks at one instruction, and there are 2"),
         (("x", "--auto", "--sweep"), "--auto and --sweep exclude each other"),
         (("x", "--before", "a dog"), "One of the captions before and after is missing"),
+        (("x", "--clip", "nowhere"), "Captions and a CLIP are for the search alone. Give --auto too."),
         (("x", "--preset", "slow"), "There is no preset 'slow'"),
     ],
 )

@@ -57,6 +57,9 @@ def test_it_goes_on_where_it_stopped_and_with_nothing_else(tmp_path: Path) -> No
     other = run(folder(tmp_path / "other", 3), out)
     assert "holds a run that learns from something else" in other.sentence
     assert not out.exists()
+    picture = next(data.glob("*.png"))
+    picture.write_bytes(picture.read_bytes())  # as another one of the same name would have it
+    assert "holds a run that learns from something else" in run(data, out).sentence
 
 
 def test_a_dry_run_says_what_it_needs_and_writes_nothing(tmp_path: Path) -> None:

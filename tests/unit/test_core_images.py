@@ -459,3 +459,19 @@ def test_a_sheet_of_any_number_of_pictures_is_bounded(count: int, width: int, he
     fits = max(columns * width, rows * height) < images.SHEET_SIDE
     if fits and columns * rows * width * height <= images.SHEET_PIXELS:
         assert cell is whole
+
+
+def test_a_picture_in_memory_is_read_like_its_file(tmp_path: Path) -> None:
+    """16 bits are rounded, not cut off at 255; what lies on its side is put upright."""
+    deep = Image.fromarray(np.array([[0, 20000, 65535]], dtype=np.uint16))
+    deep.save(tmp_path / "deep.png")
+    lying, exif = example(8, 6), Image.Exif()
+    exif[0x0112] = 6
+    lying.save(tmp_path / "lying.png", exif=exif)
+    for name in ("deep.png", "lying.png"):
+        with Image.open(tmp_path / name) as opened:
+            held = images.Picture.of(opened)
+        read = images.read_image(tmp_path / name, background=None)
+        assert held.image.size == read.image.size
+        assert held.image.tobytes() == read.image.tobytes()
+    assert images.Picture.of(deep).image.getpixel((1, 0)) == (78, 78, 78)

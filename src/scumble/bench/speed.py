@@ -3,7 +3,8 @@ one run.
 
 Both sides draw the same thing in turn, so that whatever else the machine does falls on both. The middle of
 the ratios is given with the least and the largest, and that of the processor's seconds, which hardly depend
-on what else it does.
+on what else it does. Where each side goes by its own defaults, the ratio is that of their steps, and so what
+their pictures are worth is measured too, on the toybox.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from statistics import median
 from typing import Annotated, Any
 
 import torch
+from PIL import Image
 from pydantic import Field
 
 from scumble.bench.common import claim, machine, rounded, write_json
+from scumble.bench.speed_quality import Maker, Scores, instructed, painted
 from scumble.core import rng
 from scumble.core.config import Config
 from scumble.core.events import Loop, Progress, finish
@@ -63,6 +66,8 @@ class Settings(Config):
     """Denoising steps where both sides take as many."""
     instruct: bool = False
     """Edits by instruction instead; `model` is then one that edits."""
+    scored: Annotated[int, Field(ge=0)] = 60
+    """Scenes on which pictures of both sides at their defaults are scored, on the toybox; 0 does without."""
 
 
 def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
@@ -75,7 +80,12 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
     rows: dict[str, Any] = {}
     for name, (ours, theirs) in races.items():
         rows[name] = yield from _race(name, ours, theirs, settings.repeats)
-    scores = rounded({"settings": settings.model_dump(mode="json"), "races": rows, "machine": machine()})
+    quality: Scores = {}
+    if settings.scored > 1 and settings.model in known:
+        measure_them, sides = (_instructors if settings.instruct else _painters)(model, folder)
+        quality = yield from measure_them(out / "scored", sides, settings.scored)
+    found = {"settings": settings.model_dump(mode="json"), "races": rows, "quality": quality}
+    scores = rounded(found | {"machine": machine()})
     write_json(out / "scores.json", scores)
     atomic_write(out / "table.md", (table(scores) + "\n").encode())
     return scores
@@ -91,6 +101,10 @@ def table(scores: dict[str, Any]) -> str:
         spread = f"{row['least']:.2f} ... {row['most']:.2f}"
         times = f"{row['ours']:.2f} | {row['theirs']:.2f} | {row['ratio']:.2f}"
         rows.append(f"| {name} | {times} | {spread} | {row['cpu ratio']:.2f} |")
+    if quality := scores["quality"]:
+        heads = next(iter(quality.values()))
+        rows += ["", f"| at their defaults | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+        rows += [f"| {side} | {' | '.join(map(str, row.values()))} |" for side, row in quality.items()]
     return "\n".join(rows)
 
 
@@ -129,8 +143,9 @@ def _races(model: Model, folder: Path, steps: int) -> Races:
     prompt, side, guidance = caption(scene), model.default_size, default_guidance(model)
     [picture] = from_unit(render([scene], size=side).pixels)
     guide = stroke_painting(picture)
-    draw = _pipeline("StableDiffusionPipeline", folder, guidance, prompt)
-    edit = _pipeline("StableDiffusionImg2ImgPipeline", folder, guidance, prompt)
+    draw = _pipeline("StableDiffusionPipeline", folder, guidance)
+    edit = _pipeline("StableDiffusionImg2ImgPipeline", folder, guidance)
+    own = _pipeline("StableDiffusionImg2ImgPipeline", folder, guidance, own=True)
     options = SamplerOptions(steps=steps, guidance=guidance)
     task = Task(prompt=prompt, seeds=[SEED], height=side, width=side, options=options)
     job = painting(to_unit(guide), prompt=prompt)
@@ -142,15 +157,15 @@ def _races(model: Model, folder: Path, steps: int) -> Races:
     return {
         f"a picture, {steps} steps": (
             lambda: finish(text_to_image(model, task)),
-            lambda: draw(num_inference_steps=steps, height=side, width=side),
+            lambda: draw(prompt, num_inference_steps=steps, height=side, width=side),
         ),
         f"an edit, {steps} steps": (
             paint(sdedit.Config(t0=STRENGTH, steps=steps)),
-            lambda: edit(image=guide, strength=STRENGTH, num_inference_steps=whole),
+            lambda: edit(prompt, image=guide, strength=STRENGTH, num_inference_steps=whole),
         ),
-        "an edit, both at their defaults": (
-            paint(sdedit.Config()),
-            lambda: edit(image=guide, strength=STRENGTH, num_inference_steps=DEFAULT_STEPS),
+        f"an edit from t0 {STRENGTH}, else both at their defaults": (
+            paint(sdedit.Config(t0=STRENGTH)),
+            lambda: own(prompt, image=guide, strength=STRENGTH, num_inference_steps=DEFAULT_STEPS),
         ),
     }
 
@@ -164,7 +179,7 @@ def _instructions(model: Model, folder: Path, steps: int) -> Races:
     clip = load_clip(toybox.clip())
     usual = instruct_pix2pix.Config()
     scale, guidance = instruct_pix2pix.scales(model, usual)
-    theirs = _pipeline("StableDiffusionInstructPix2PixPipeline", folder, guidance, edit.text, own=True)
+    theirs = _pipeline("StableDiffusionInstructPix2PixPipeline", folder, guidance, own=True)
     [picture] = from_unit(request.picture)
 
     def ours(config: instruct_pix2pix.Config) -> Any:
@@ -178,16 +193,45 @@ def _instructions(model: Model, folder: Path, steps: int) -> Races:
     return {
         f"an edit, {steps} steps of ancestral Euler": (
             lambda: ours(same),
-            lambda: theirs(image=picture, image_guidance_scale=scale, num_inference_steps=steps),
+            lambda: theirs(edit.text, image=picture, image_guidance_scale=scale, num_inference_steps=steps),
         ),
-        "an edit, both at their defaults": (lambda: ours(usual), lambda: theirs(image=picture)),
+        "an edit, both at their defaults": (lambda: ours(usual), lambda: theirs(edit.text, image=picture)),
         "with `--auto`, beside three of our edits": (searched, lambda: [ours(usual) for _ in range(3)]),
     }
 
 
-def _pipeline(
-    kind: str, folder: Path, guidance: float, prompt: str, *, own: bool = False
-) -> Callable[..., Any]:
+def _painters(model: Model, folder: Path) -> tuple[Callable[..., Loop[Scores]], dict[str, Maker]]:
+    """Both sides at their defaults, but from the same t0, and how their paintings are scored."""
+    config = sdedit.Config(t0=STRENGTH, guidance=default_guidance(model))
+    pipeline = _pipeline("StableDiffusionImg2ImgPipeline", folder, default_guidance(model), own=True)
+
+    def ours(guide: Image.Image, prompt: str, seed: int) -> Image.Image:
+        made = finish(sdedit.edit(model, [painting(to_unit(guide), prompt=prompt)], [seed], config))
+        return from_unit(torch.stack(made))[0]
+
+    def theirs(guide: Image.Image, prompt: str, seed: int) -> Image.Image:
+        return pipeline(prompt, seed=seed, image=guide, strength=STRENGTH).images[0]
+
+    return painted, {"ours": ours, "diffusers": theirs}
+
+
+def _instructors(model: Model, folder: Path) -> tuple[Callable[..., Loop[Scores]], dict[str, Maker]]:
+    """Both sides at their defaults, but with the model's own text scale, and how their edits are scored."""
+    config = instruct_pix2pix.Config()
+    _, guidance = instruct_pix2pix.scales(model, config)
+    pipeline = _pipeline("StableDiffusionInstructPix2PixPipeline", folder, guidance, own=True)
+
+    def ours(picture: Image.Image, instruction: str, seed: int) -> Image.Image:
+        request = Request(picture=to_unit(picture), instruction=instruction)
+        return from_unit(torch.stack(finish(instruct_pix2pix.edit(model, [request], [seed], config))))[0]
+
+    def theirs(picture: Image.Image, instruction: str, seed: int) -> Image.Image:
+        return pipeline(instruction, seed=seed, image=picture).images[0]
+
+    return instructed, {"ours": ours, "diffusers": theirs}
+
+
+def _pipeline(kind: str, folder: Path, guidance: float, *, own: bool = False) -> Callable[..., Any]:
     """The pipeline with DPM++ 2M, or with its `own` scheduler."""
     import transformers
 
@@ -203,7 +247,7 @@ def _pipeline(
     pipeline.set_progress_bar_config(disable=True)
 
     @torch.inference_mode()
-    def call(**given: Any) -> Any:
-        return pipeline(prompt, guidance_scale=guidance, generator=rng.generator(SEED), **given)
+    def call(prompt: str, *, seed: int = SEED, **given: Any) -> Any:
+        return pipeline(prompt, guidance_scale=guidance, generator=rng.generator(seed), **given)
 
     return call

@@ -28,9 +28,7 @@ Count = Annotated[int | None, typer.Option(min=1, help="Scenes, subjects or case
 PerPrompt = Annotated[
     int | None, typer.Option(min=1, help="Pictures of each prompt of a set.  [the protocol's]")
 ]
-Steps = Annotated[
-    int | None, typer.Option(min=1, help="Steps of drawing or editing on a set.  [the method's]")
-]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps of drawing or editing.  [the table's]")]
 
 app = typer.Typer(name="bench", help="The measured tables.", no_args_is_help=True)
 
@@ -117,29 +115,34 @@ def edits(
     A run that was stopped goes on where it was.
     """
     given = dict(locals())
-    from scumble.bench import sdedit as bench
     from scumble.core.errors import InputError
 
-    if published is not None:
-        _on_a_set(given)
-        return
-    if learn:
-        _learners(given)
-        return
-    if instruct:
-        _instruct(given)
-        return
-    if text2live:
-        _layers(given)
-        return
-    if not sdedit:
+    named = [name for name in _OF_TABLE if given[name] not in (None, False)]
+    if len(named) != 1:
         raise InputError(
-            "No method was named.",
+            "No method was named." if not named else f"{len(named)} tables are too many for one folder.",
             "Give --sdedit, --instruct, --text2live, --learn, or --set and --method.",
         )
-    settings = bench.Settings() if count is None else bench.Settings(count=count, edits=count)
-    scores = follow(bench.measure(output, settings))
-    give(scores, as_json=as_json, text=bench.table(scores))
+    takes, measure = _OF_TABLE[named[0]]
+    for name, value in given.items():
+        if value not in (None, False) and name not in {"output", "as_json", named[0], *takes}:
+            raise InputError(f"{_option(name)} is nothing for {_option(named[0])}.", "Leave it out.")
+    measure(given)
+
+
+def _option(name: str) -> str:
+    """As it is typed."""
+    return {"published": "--set", "copy": "COPY"}.get(name, "--" + name.replace("_", "-"))
+
+
+def _sdedit(given: dict[str, Any]) -> None:
+    from scumble.bench.sdedit import Settings, measure, table
+
+    chosen = {name: given[name] for name in ("count", "steps") if given[name] is not None}
+    if given["count"] is not None:
+        chosen["edits"] = given["count"]
+    scores = follow(measure(given["output"], Settings.of(chosen)))
+    give(scores, as_json=given["as_json"], text=table(scores))
 
 
 def _instruct(given: dict[str, Any]) -> None:
@@ -250,3 +253,16 @@ def speed(
     given = Settings(model=model or usual, repeats=repeats, steps=steps or 20, instruct=instruct)
     scores = follow(measure(output, given))
     give(scores, as_json=as_json, text=table(scores))
+
+
+_OF_TABLE = {
+    "sdedit": (("count", "steps"), _sdedit),
+    "instruct": (("model", "count", "steps", "trying"), _instruct),
+    "text2live": (("count", "steps", "trying", "video", "minutes"), _layers),
+    "learn": (("model", "count", "steps", "seeds", "method"), _learners),
+    "published": (
+        ("copy", "method", "model", "count", "per_prompt", "steps", "clip", "dino", "trust_pickle"),
+        _on_a_set,
+    ),
+}
+"""What names a table -> the options that it takes, and what measures it."""

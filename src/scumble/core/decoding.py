@@ -26,7 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from scumble.core.errors import ImageError
 
-__all__ = ["DECODER_ERRORS", "MAX_PIXELS", "decode"]
+__all__ = ["DECODER_ERRORS", "MAX_PIXELS", "decode", "plain"]
 
 MAX_PIXELS = 80_000_000
 """The most pixels a picture may have, unless a caller allows fewer."""
@@ -81,10 +81,20 @@ def decode(
                 raise ImageError(f"{name} is animated.", "Save one of its frames as a picture of its own.")
             layout = image.tile[0].args if kind == "PNG" and image.tile else None
             image.load()
-            turn = _UPRIGHT.get(_orientation(image))
-            deep = _sixteen_bits(image, content, layout)
-            colours, alpha = _separated(image) if deep is None else _rounded(deep, image.info)
-            colours = _to_srgb(colours, image.info.get("icc_profile"))
+            return _plain(image, _sixteen_bits(image, content, layout))
+
+
+def plain(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The same of a picture in memory, of any mode: upright, in 8-bit sRGB, and its alpha or None."""
+    deep = image.mode.startswith("I")  # 16 bits, in Pillow's older versions as numbers of 32
+    return _plain(image, np.asarray(image).clip(0, 65535).astype(np.uint16)[..., None] if deep else None)
+
+
+def _plain(image: Image.Image, deep: NDArray[np.uint16] | None) -> tuple[Image.Image, Image.Image | None]:
+    """What `decode` gives for a loaded picture, whose 16-bit channels (H, W, C) are `deep` if it has any."""
+    turn = _UPRIGHT.get(_orientation(image))
+    colours, alpha = _separated(image) if deep is None else _rounded(deep, image.info)
+    colours = _to_srgb(colours, image.info.get("icc_profile"))
     if turn is not None:
         colours, alpha = colours.transpose(turn), alpha.transpose(turn) if alpha else None
     for result in filter(None, (colours, alpha)):

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -25,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scumble.core.decoding import MAX_PIXELS, decode
+from scumble.core.decoding import DECODER_ERRORS, MAX_PIXELS, decode, plain
 from scumble.core.errors import ImageError, NumericError
 from scumble.core.files import atomic_write, read_bytes
 
@@ -45,6 +46,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "save_image",
+    "shape_of",
     "to_model",
     "to_uint8",
     "to_unit",
@@ -79,6 +81,11 @@ class Picture:
 
     image: Image.Image
     alpha: Image.Image | None = None
+
+    @classmethod
+    def of(cls, image: Image.Image) -> Picture:
+        """A picture in memory, of any mode, as if read from a file."""
+        return cls(*plain(image))
 
     def on(self, background: Colour) -> Image.Image:
         """The picture laid over one colour: `alpha * image + (1 - alpha) * background`, mode RGB."""
@@ -119,6 +126,17 @@ def read_mask(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) -> Te
     return _tensor(image.convert("L")) / 255
 
 
+def shape_of(path: Path) -> tuple[tuple[int, int], str]:
+    """Size (W, H) and Pillow's mode of a picture file; only its header is read. Raises ImageError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on metadata, and on sizes that are not decoded
+            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+                return image.size, image.mode
+    except DECODER_ERRORS as problem:
+        raise ImageError(f"{path} cannot be read as a picture.") from problem
+
+
 def save_image(image: Image.Image, path: Path | str, **options: Any) -> None:
     """Write a picture to a .png, .jpg, .jpeg or .webp file, whole or not at all.
 
@@ -128,9 +146,7 @@ def save_image(image: Image.Image, path: Path | str, **options: Any) -> None:
     """
     path = Path(path)
     kind, defaults = _format(path)
-    if kind == "JPEG" and image.mode != "RGB":
-        raise ImageError(f"A JPEG file cannot hold a picture of mode {image.mode}.", "Save it as PNG.")
-    check_size(path, image.size)
+    check_size(path, image.size, image.mode)
     bare = image.copy()
     bare.info.clear()
     # Encoded in memory: Pillow's own writing to a file loses the reason when the disk is full.
@@ -139,11 +155,13 @@ def save_image(image: Image.Image, path: Path | str, **options: Any) -> None:
     atomic_write(path, encoded.getvalue())
 
 
-def check_size(path: Path | str, size: tuple[int, int]) -> None:
-    """Raises ImageError if a file of the kind that `path` names holds no picture of `size` (W, H), in pixels:
-    for whoever knows the size before the work.
+def check_size(path: Path | str, size: tuple[int, int], mode: str = "RGB") -> None:
+    """Raises ImageError if a file of the kind that `path` names holds no picture of `size` (W, H), in pixels,
+    and of Pillow's `mode`: for whoever knows them before the work.
     """
     kind, _ = _format(Path(path))
+    if kind == "JPEG" and mode != "RGB":
+        raise ImageError(f"A JPEG file cannot hold a picture of mode {mode}.", "Save it as PNG.")
     if max(size) > (longest := _LONGEST.get(kind, max(size))):
         raise ImageError(
             f"A {kind} file holds {longest:,} pixels a side, and this is {size[0]} x {size[1]}.",

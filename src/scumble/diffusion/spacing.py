@@ -25,6 +25,7 @@ __all__ = [
     "levels_for",
     "levels_for_strength",
     "levels_from",
+    "sde_levels",
     "ve_sde_levels",
     "vp_sde_levels",
 ]
@@ -171,6 +172,20 @@ def vp_sde_levels(t0: float, steps: int, *, beta_min: float = 0.1, beta_max: flo
         )
     kept = torch.cumprod(1 - betas, 0).flip(0)
     return [Level(a, s) for a, s in zip(kept.sqrt(), (1 - kept).sqrt(), strict=True)] + [clean()]
+
+
+def sde_levels(schedule: Schedule, t0: float, steps: int) -> list[Level]:
+    """The grid t = t0 n / N of Meng et al. 2021 on the SDE whose table a variance-preserving `schedule` is.
+
+    Where beta is linear that is `vp_sde_levels` with the schedule's own ends. Elsewhere the levels are those
+    of the schedule at real times, so that none is noisier than the model has seen. Raises ConfigError.
+    """
+    count = schedule.num_train_timesteps
+    if schedule.name == "linear":
+        first, last = 1 - schedule.alpha[0] ** 2, 1 - (schedule.alpha[-1] / schedule.alpha[-2]) ** 2
+        return vp_sde_levels(t0, steps, beta_min=count * float(first), beta_max=count * float(last))
+    times = count * _grid(t0, steps).flip(0) - 1
+    return [schedule.levels(time) for time in times] + [clean()]
 
 
 def ve_sde_levels(t0: float, steps: int, *, sigma_min: float = 0.01, sigma_max: float = 348.0) -> list[Level]:

@@ -136,10 +136,10 @@ SAMPLER_NAMES = {
 def parameters_line(recipe: Recipe) -> str:
     """The recipe as the `parameters` text that A1111 writes and that many programs read.
 
-    The prompt; a line with the negative prompt, if any; one line of `Key: value` pairs.
+    The prompt, or the instructions; a line with the negative prompt, if any; one line of `Key: value` pairs.
     """
     settings = recipe.settings
-    lines = [str(settings.get("prompt", ""))]
+    lines = [str(settings.get("prompt") or "; ".join(map(str, settings.get("instructions", ()))))]
     if settings.get("negative"):
         lines.append(f"Negative prompt: {settings['negative']}")
     sampler = str(settings.get("sampler", ""))

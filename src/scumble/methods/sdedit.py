@@ -34,14 +34,14 @@ from torch import Tensor
 
 from scumble.core import rng
 from scumble.core.config import Config as Settings
-from scumble.core.errors import ImageError
+from scumble.core.errors import ConfigError, ImageError
 from scumble.core.events import Loop, Progress
 from scumble.data.masks import pasted
 from scumble.data.paintings import Painting
 from scumble.diffusion.levels import Denoise, Level
 from scumble.diffusion.samplers import SAMPLERS, Noise, Step, steer, with_eta
 from scumble.diffusion.schedules import Schedule
-from scumble.diffusion.spacing import SPACINGS, levels_from, ve_sde_levels, vp_sde_levels
+from scumble.diffusion.spacing import SPACINGS, levels_from, sde_levels, ve_sde_levels
 from scumble.metrics.realism import realism, residual
 from scumble.models.model import Model
 from scumble.sampling.guided import Interval, default_guidance, guided
@@ -115,7 +115,7 @@ PRESETS: dict[str, Config] = {
 def levels(schedule: Schedule, config: Config) -> list[Level]:
     """The levels from t0 in (0, 1] to the clean one, N of them noisy; N is less where not so many fit."""
     if config.spacing == SDE and schedule.is_variance_preserving:
-        return vp_sde_levels(config.t0, config.steps)
+        return sde_levels(schedule, config.t0, config.steps)
     if config.spacing == SDE:
         ends = {"sigma_min": float(schedule.sigma[0]), "sigma_max": float(schedule.sigma[-1])}
         return ve_sde_levels(config.t0, config.steps, **ends)
@@ -296,17 +296,21 @@ def find_t0(model: Model, painting: Painting, seed: int, config: Config) -> Loop
     Realism is 0 for the guide and 1 for a picture drawn from nothing (see `scumble.metrics.realism`), and
     rises with t0; faithfulness, by the distance of latents, is 1 for the guide and 0 for that picture, and
     falls. They cross once, and bisection finds where. A probe is a quick edit in a quarter of the steps, from
-    the noise of the edit itself; the picture drawn from nothing takes half of them. With the edit that
+    the noise of the edit itself; the picture drawn from nothing takes half of them. Both are painted with the
+    fast sampler, whatever the edit takes: a few steps of an SDE are too long to be any. With the edit that
     follows the denoiser is called at most as often as for three edits: where `config.steps` are too few for
-    all probes there are fewer, and where they do not allow any `config.t0` stays.
+    all probes there are fewer. Raises ConfigError where they do not allow any.
     """
-    canvas, calls = _Canvas(model, [painting], [seed]), SAMPLERS[config.sampler].calls
-    whole = config.replace(t0=1.0, steps=max(1, config.steps // 2 - 1), repeats=1)
-    quick = config.replace(steps=max(1, config.steps // 4), repeats=1)
+    canvas, fast = _Canvas(model, [painting], [seed]), Config()
+    config = config.replace(repeats=1)
+    allowed = 2 * SAMPLERS[config.sampler].calls(config.steps)
+    probe = config.replace(sampler=fast.sampler, spacing=fast.spacing)
+    whole = probe.replace(t0=1.0, steps=max(1, config.steps // 2 - 1))
+    quick = probe.replace(steps=max(1, config.steps // 4))
     # A picture drawn from nothing, its residual and the guide's, and what is left of two edits for probes.
-    room = (2 * calls(config.steps) - calls(whole.steps) - 2) // (calls(quick.steps) + 1)
+    room = (allowed - whole.steps - 2) // (quick.steps + 1)
     if room < 1:
-        return config.t0
+        raise ConfigError(f"{config.steps} steps are too few to look for t0.", "Take more, or name t0.")
     probes, taken = min(PROBES, room), count(1)
     total = whole.steps + probes * quick.steps
     alone, mask = canvas.denoiser(config.replace(guidance=1.0)), latent_mask(model, canvas.mask)

@@ -60,13 +60,17 @@ class InstructionsConfig(ModelConfig, PairConfig, Sampling):
     @property
     def by(self) -> Source:
         """The source, settled."""
+        return self.source or (self._given[0] if self._given else "grammar")
+
+    @property
+    def _given(self) -> list[Source]:
+        """The sources that something was given for."""
         given: dict[Source, object] = {
             "file": self.triples,
             "language-model": self.language_model,
             "address": self.address,
         }
-        told: list[Source] = [name for name, value in given.items() if value]
-        return self.source or (told[0] if told else "grammar")
+        return [name for name, value in given.items() if value]
 
     def checked(self) -> InstructionsConfig:
         """The same; raises ConfigError for what cannot be."""
@@ -74,6 +78,8 @@ class InstructionsConfig(ModelConfig, PairConfig, Sampling):
         needs = {"file": "triples", "language-model": "language_model", "address": "address"}
         if (name := needs.get(self.by)) and not getattr(self, name):
             raise ConfigError(f"The source {self.by} needs {name}.", f"Give --{name.replace('_', '-')}.")
+        if others := [name for name in self._given if name != self.by]:
+            raise ConfigError(f"Edits come from {self.by}, and something was given for {others[0]}, too.")
         if self.profile not in PROFILES:
             raise ConfigError(f"There is no profile {self.profile!r}.", f"There are {', '.join(PROFILES)}.")
         if self.by == "exact" and self.text_only:

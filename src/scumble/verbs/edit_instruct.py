@@ -89,6 +89,8 @@ class InstructConfig(SeriesConfig, instruct_pix2pix.Config):
             )
         if bool(self.before) != bool(self.after):
             raise ConfigError("One of the captions before and after is missing.", "Give both, or neither.")
+        if self.search != "auto" and (self.before or self.clip):
+            raise ConfigError("Captions and a CLIP are for the search alone.", "Give --auto too.")
         return self
 
     def method(self) -> instruct_pix2pix.Config:
@@ -184,7 +186,7 @@ def _searched(config: InstructConfig, model: Model, work: Work) -> Loop[Instruct
     image, text = yield from instruct_pix2pix.find_scales(
         model, request, config.seeds[0], config.method(), clip, told=told
     )
-    return config.replace(search="none", before="", after="", image_scale=image, text_scale=text)
+    return config.replace(search="none", before="", after="", clip=None, image_scale=image, text_scale=text)
 
 
 def _swept(config: InstructConfig, model: Model, work: Work) -> Loop[Picture]:

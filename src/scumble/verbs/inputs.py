@@ -37,9 +37,7 @@ class Source:
         """Read `given`. Transparent pixels keep their colours. Raises ImageError with one sentence."""
         if isinstance(given, Image.Image):
             digest = sha256(f"{given.mode} {given.size} ".encode() + given.tobytes()).hexdigest()
-            transparent = given.has_transparency_data
-            alpha = given.convert("RGBA").getchannel("A") if transparent else None
-            return cls(Picture(given.convert("RGB"), alpha), "image", digest)
+            return cls(Picture.of(given), "image", digest)
         picture = read_image(given, background=None)
         digest = sha256(read_bytes(given, max_bytes=MAX_BYTES)).hexdigest()
         return cls(picture, Path(given).name, digest, Path(given))

@@ -108,7 +108,9 @@ def run_folder(out: Path) -> Path:
 
 def _same_inputs(run: RunFolder, pairs: Sequence[Pair], model: Model) -> None:
     """Note what a run learns from, and on what. Raises InputError if it has begun with something else."""
-    rows = [[p.input.name, p.edited.name, p.instruction, p.input_caption] for p in pairs]
+    rows = [
+        [*map(_state, (p.input, p.edited)), p.instruction, p.input_caption, p.edited_caption] for p in pairs
+    ]
     about = {
         "model": model.hash,
         "pairs": len(pairs),
@@ -122,6 +124,12 @@ def _same_inputs(run: RunFolder, pairs: Sequence[Pair], model: Model) -> None:
         )
     if is_main_process():
         atomic_write(place, json.dumps(about, indent=1).encode())
+
+
+def _state(picture: Path) -> tuple[str, int, int]:
+    """What tells that a file is still the same, without reading it: the caches of latents go by it, too."""
+    state = picture.stat()
+    return picture.name, state.st_size, state.st_mtime_ns
 
 
 def estimate_train(data: Path, config: Learning, on: ModelConfig) -> Estimate:

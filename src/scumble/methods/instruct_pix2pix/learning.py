@@ -81,6 +81,8 @@ class Learning(FitConfig):
     """How many pairs are held out to look at; fewer where there are few pairs."""
     validation_steps: Annotated[int, Field(ge=1, le=1000)] = 20
     """Denoising steps of each look."""
+    text_scale: Annotated[float, Field(ge=0, le=100)] = 7.5
+    """s_T that the model is to be used with, the paper's; one that edits already keeps its own."""
 
 
 LEARNING: dict[str, Learning] = {
@@ -88,7 +90,9 @@ LEARNING: dict[str, Learning] = {
     # The paper's: 256 pixels, 8 GPUs with 32 pairs each and 4 such steps added up, 10,000 times.
     "paper": Learning(batch=1024, micro_batch=32, lr=1e-4, size=256, ema=0.9999),
     "low-rank": Learning(train="low-rank"),
-    "toybox": Learning(steps=4000, batch=32, lr=5e-4, warmup=100, decay="linear", weighting="min_snr"),
+    "toybox": Learning(
+        steps=4000, batch=32, lr=5e-4, warmup=100, decay="linear", weighting="min_snr", text_scale=4.0
+    ),
 }
 """Settings of learning, by purpose."""
 
@@ -222,12 +226,14 @@ def _editor(model: Model, config: Learning) -> Model:
         widen(denoiser, model.latent_channels)
     known = {key: value for key, value in model.checkpoint.scheduler.items() if key in _ANCESTRAL}
     scheduler = {"_class_name": "EulerAncestralDiscreteScheduler", **known}
+    # What draws well by a caption says nothing about instructions.
+    guidance = model.checkpoint.guidance if model.condition_channels else config.text_scale
     return replace(
         model,
         name=f"{model.name}-instruct",
         denoiser=denoiser,
         dtype=torch.float32,
-        checkpoint=replace(model.checkpoint, scheduler=scheduler),
+        checkpoint=replace(model.checkpoint, scheduler=scheduler, guidance=guidance),
         condition_channels=model.condition_channels or model.latent_channels,
         words=dict(model.words),
     )
