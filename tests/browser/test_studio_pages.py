@@ -106,6 +106,41 @@ def test_a_learnt_word_goes_from_learn_to_generate(page: Page) -> None:
     wait_for_result(page)
 
 
+def test_two_subjects_are_learnt_together_and_two_files_made_one(page: Page, watched: Any) -> None:
+    page.goto("/learn")
+    page.get_by_label("Textual Inversion").check()
+    expect(page.locator(".sentence")).to_contain_text("Find the word")
+    page.locator('[data-field="images"] input[type=file]').set_input_files([picture("red")])
+    page.get_by_label("Word", exact=True).fill("<rex>")
+    page.get_by_label("Noun", exact=True).fill("dog")
+    page.get_by_role("button", name="Another subject").click()
+    page.locator(".subject input[type=file]").set_input_files([picture("green"), picture("blue")])
+    expect(page.locator(".subject .chosen")).to_have_count(2)
+    page.get_by_label("Word of this subject").fill("<tom>")
+    page.get_by_label("Noun of this subject").fill("cat")
+    page.reload()  # a draft keeps it
+    expect(page.get_by_label("Word of this subject")).to_have_value("<tom>")
+    page.get_by_text("More settings").click()
+    page.locator('[data-field="steps"] input[type=number]').fill("2")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#shelf")).to_contain_text("<rex> <tom>", timeout=PATIENCE)
+    page.get_by_role("button", name="Take this subject away").click()
+    page.get_by_label("Word", exact=True).fill("<ada>")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#shelf li")).to_have_count(2, timeout=PATIENCE)
+    page.get_by_label("Merge").check()
+    boxes = page.locator(".weight input[type=checkbox]")
+    expect(boxes).to_have_count(2)
+    boxes.first.check()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator('[data-field="weights"] .fault')).to_contain_text("two or more", timeout=PATIENCE)
+    boxes.last.check()
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("heading", name="Merged")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#shelf li")).to_have_count(3)
+    watched.complaints[:] = [text for text in watched.complaints if "status of 422" not in text]
+
+
 def test_an_edit_is_compared_with_what_it_was_made_from(page: Page) -> None:
     page.goto("/edit#edit-instruct")
     page.locator('[data-field="image"] input[type=file]').set_input_files(picture("green"))

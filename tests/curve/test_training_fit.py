@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from scumble.core import rng
@@ -25,15 +26,17 @@ def parameters() -> dict[str, nn.Parameter]:
 
 
 def regression(
-    named: dict[str, nn.Parameter], *, dies_at: int = -1, breaks_at: int = -1
+    named: dict[str, nn.Parameter], *, dies_at: int = -1, breaks_at: int = -1, pulls_at: int = -1
 ) -> Callable[..., Tensor]:
-    """Fit a matrix to noise; stops as if killed, or gives NaN, at a step."""
+    """Fit a matrix to noise; stops as if killed, or gives NaN, or a gradient that is NaN, at a step."""
 
     def loss(step: int, rows: Sequence[int]) -> Tensor:
         if step == dies_at:
             raise KeyboardInterrupt
         x = rng.randn((4,), rng.generators(rng.derive(CONFIG.seed, step, row) for row in rows))
         each = (x @ named["matrix"].T + named["bias"] - x.sum(1, keepdim=True)).square().mean(1)
+        if step == pulls_at:  # the root of 0 has no slope, and 0 times infinity is no number
+            each = each + (0 * named["bias"]).sum().sqrt()
         return each * torch.nan if step == breaks_at else each
 
     return loss
@@ -85,7 +88,18 @@ def test_a_run_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
     learnt(run=run)
     with pytest.raises(InputError, match="other settings"):
         learnt(CONFIG.replace(lr=0.1), run=run)
-    learnt(CONFIG.replace(steps=14), run=run)  # longer is the same run
+    with pytest.raises(InputError, match="other settings"):
+        learnt(CONFIG.replace(steps=14), run=run)  # whose rate falls more slowly from the first step on
+
+
+def test_longer_is_the_same_run_where_the_rate_stays_and_shorter_is_refused(tmp_path: Path) -> None:
+    config, run = CONFIG.replace(decay="constant"), RunFolder(tmp_path)
+    whole = learnt(config.replace(steps=14))
+    learnt(config, run=run)
+    for name, value in learnt(config.replace(steps=14), run=run).items():
+        assert torch.equal(value, whole[name])
+    with pytest.raises(InputError, match="14 steps long, more than 12"):
+        learnt(config, run=run)
 
 
 def test_nan_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
@@ -97,6 +111,99 @@ def test_nan_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     assert path is not None
     assert path.stem == "000004"
     assert complaints == []
+
+
+def test_only_what_can_be_done_is_advised_after_nan(tmp_path: Path) -> None:
+    """Without a checkpoint none is named, and a smaller rate is a new run; with one its folder has to go."""
+
+    def broken(config: FitConfig, run: RunFolder | None) -> str:
+        named = parameters()
+        with pytest.raises(NumericError) as problem:
+            finish(fit([Group(named)], regression(named, breaks_at=5), config, run=run))
+        return str(problem.value)
+
+    rare, run = CONFIG.replace(checkpoint_every=100), RunFolder(tmp_path / "rare")
+    for said in (broken(rare, run), broken(CONFIG, None)):
+        assert "kept" not in said
+        assert "smaller learning rate" in said
+    learnt(rare.replace(lr=0.01), run=run)
+    often = RunFolder(tmp_path / "often")
+    assert "Remove that folder and take a smaller" in broken(CONFIG, often)
+    with pytest.raises(InputError, match="other settings"):
+        learnt(CONFIG.replace(lr=0.01), run=often)
+
+
+@pytest.mark.parametrize("at", [7, 11])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_gradient_that_is_no_number_under_a_finite_loss_is_not_kept(
+    tmp_path: Path, at: int, clip: float
+) -> None:
+    run, named = RunFolder(tmp_path), parameters()
+    with pytest.raises(NumericError, match="A gradient was not a number"):
+        finish(fit([Group(named)], regression(named, pulls_at=at), CONFIG.replace(clip=clip), run=run))
+    path, _ = run.latest_checkpoint()
+    assert path is not None
+    assert int(path.stem) == 4 * (at // 4)
+    named = parameters()
+    with pytest.raises(NumericError):  # and it is no result
+        finish(fit([Group(named)], regression(named, pulls_at=at), CONFIG.replace(clip=clip)))
+
+
+def test_parameters_that_are_no_numbers_are_neither_kept_nor_a_result(tmp_path: Path) -> None:
+    """Gradients and losses may be finite: it is looked at what would be written."""
+    run, named = RunFolder(tmp_path), parameters()
+    spare = nn.Parameter(torch.zeros(2))  # which no loss sees
+    plain = regression(named)
+
+    def loss(step: int, rows: Sequence[int]) -> Tensor:
+        if step == 6:
+            spare.data[0] = torch.inf
+        return plain(step, rows)
+
+    for place in (run, None):
+        spare.data.zero_()
+        with pytest.raises(NumericError, match="What is learnt was not a number"):
+            finish(fit([Group({**named, "spare": spare})], loss, CONFIG, run=place))
+    path, _ = run.latest_checkpoint()
+    assert path is not None
+    assert path.stem == "000004"
+
+
+def test_a_held_out_loss_that_is_no_number_does_not_pass_for_one_that_settled() -> None:
+    named = parameters()
+    held_out = HeldOut(lambda _: torch.tensor(torch.nan), every=1, patience=1)
+    with pytest.raises(NumericError, match="held-out loss was not a number after step 1"):
+        finish(fit([Group(named)], regression(named), CONFIG, held_out=held_out))
+
+
+def test_one_flipped_byte_anywhere_in_a_checkpoint_is_seen(tmp_path: Path) -> None:
+    """The older one is taken, with a word, and ends at the same bits; so with a stranger's file."""
+    for what in ("tensor", "metadata", "stranger"):
+        run, named = RunFolder(tmp_path / what), parameters()
+        with pytest.raises(KeyboardInterrupt):
+            finish(fit([Group(named)], regression(named, dies_at=9), CONFIG, run=run))
+        newest = run.path / "checkpoints" / "000008.safetensors"
+        content = newest.read_bytes()
+        place = len(content) - 3 if what == "tensor" else content.index(b'"step":"8"') + 8
+        newest.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        if what == "stranger":
+            save_file({"matrix/value": torch.zeros(6, 4)}, newest)  # sound, without a word about itself
+        again = parameters()
+        done = finish(fit([Group(again)], regression(again), CONFIG, run=run))
+        assert "000008.safetensors" in done.notes[0]
+        assert "An older checkpoint was taken." in done.notes[0]
+        for name, value in learnt().items():
+            assert torch.equal(value, again[name])
+
+
+def test_where_every_checkpoint_is_damaged_it_is_begun_anew_and_said(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    learnt(CONFIG, run=run)
+    for path in (run.path / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    named = parameters()
+    done = finish(fit([Group(named)], regression(named), CONFIG, run=run))
+    assert ["begun anew" in note for note in done.notes] == [True, True]
 
 
 def test_nothing_learnt_is_said() -> None:

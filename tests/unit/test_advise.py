@@ -45,6 +45,11 @@ DOCS = Path(__file__).parents[2] / "docs"
         ({"want": "whole", "video": True}, "text2live"),
         ({"want": "local", "video": True, "told": "paint"}, "text2live"),
         ({"want": "strokes"}, "sdedit"),
+        ({"want": "local", "minutes": 1}, "instruct"),
+        ({"want": "local", "minutes": 6, "gpu": True}, "text2live"),
+        ({"want": "local", "minutes": 1, "toybox": True}, "text2live"),
+        ({"want": "style", "images": 4, "minutes": 8, "gpu": True}, "custom-diffusion"),
+        ({"want": "style", "images": 4, "minutes": 8}, "instruct"),
     ],
 )
 def test_the_method_for_a_need(need: dict[str, Any], method: str) -> None:
@@ -106,6 +111,54 @@ def test_names_that_were_given_stand_in_the_command() -> None:
     assert learn.startswith("scumble learn dreambooth 'my rex' --word '<max>' --noun cat -o")
     assert draw.startswith("scumble generate 'a <max> cat at sea' --with")
     assert advice.notes == []
+
+
+def test_every_subject_has_its_word() -> None:
+    words = {"want": "subject", "images": 4, "subjects": 2, "noun": "cat"}
+    learn, draw = advise(**words, word="<max>").commands
+    assert "'photos/1:<max>:cat' --subject 'photos/2:<subject2>:cat'" in learn
+    assert "a <max> cat next to a <subject2> cat" in draw
+    assert "'photos/1:<subject1>:cat'" in advise(**words).commands[0]
+
+
+def test_a_film_is_edited_by_its_atlas_whatever_is_wanted() -> None:
+    clip = {"video": True, "picture": "clip.mp4", "gpu": True}
+    for want in WISHES:
+        for told in ("words", "paint"):
+            first, *_, last = advise(want=want, told=told, **clip).commands
+            assert first.startswith("scumble atlas clip.mp4 ")
+            assert last.startswith("scumble edit text2live clip.mp4 --atlas atlas.safetensors ")
+            assert ("--clip openai/" in last) == ("--prompt" in last)
+            assert "--clip" not in advise(want=want, told=told, toybox=True, **clip).commands[-1]
+    strokes = advise(want="strokes", **clip)
+    assert strokes.method == "sdedit"
+    assert [line.split()[1:3] for line in strokes.commands] == [
+        ["atlas", "clip.mp4"],
+        ["edit", "sdedit"],
+        ["edit", "text2live"],
+    ]
+    assert any("painted.png is atlas-foreground.png" in note for note in strokes.notes)
+    painted = advise(want="whole", told="paint", **clip)
+    assert "--painted painted.png --layer background" in painted.commands[-1]
+    assert any("painted.png is atlas-background.png" in note for note in painted.notes)
+
+
+@pytest.mark.parametrize("want", WISHES)
+@pytest.mark.parametrize("video", [False, True])
+@pytest.mark.parametrize("images", [0, 5])
+def test_time_and_a_gpu_matter_to_every_wish(want: str, video: bool, images: int) -> None:
+    need = {"want": want, "video": video, "images": images}
+    at_ease = advise(**need, gpu=True)
+    assert not any("longer" in note or "GPU" in note for note in at_ease.notes)
+    without = advise(**need)
+    assert any("longer" in note or "Without a GPU" in note for note in without.notes)
+    hurried = advise(**need, minutes=1)
+    slow = {"textual-inversion", "dreambooth", "custom-diffusion", "text2live"}
+    ready = [other.method for other in hurried.others if other.method not in slow]
+    # What learns stands first only where nothing else does it, and says how long that takes.
+    assert hurried.method not in slow or video or (want == "subject" and ready == ["sdedit"])
+    assert hurried.method not in slow or any("longer" in n or "at least" in n for n in hurried.notes)
+    assert not any("--t0 auto" in line for line in hurried.commands)
 
 
 def test_measured_figures_take_the_place_of_published_ones(monkeypatch: pytest.MonkeyPatch) -> None:

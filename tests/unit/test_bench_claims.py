@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from cli import scumble
-from scumble.bench.claims import custom, editing, lab, run
+from scumble.bench.claims import custom, editing, lab, learners, run
 from scumble.bench.claims.lab import QUICK, Lab, Settings
 from scumble.bench.claims.page import page, verdict
 from scumble.bench.claims.run import EXPERIMENTS, chosen, measure, publish
@@ -36,14 +37,14 @@ def smallest(**more: Any) -> Settings:
 
 def test_every_claim_is_whole_and_has_an_experiment_or_a_reason() -> None:
     known = claims()
-    assert len(known) == 43
-    assert len({claim.name for claim in known}) == 43
+    assert len(known) == 45
+    assert len({claim.name for claim in known}) == 45
     assert {claim.name for claim in known if not claim.not_here} == set(EXPERIMENTS)
     assert {claim.name for claim in known if claim.not_here} == {
         "instruct-pix2pix/generated-data",
         "sdedit/beats-gans",
     }
-    papers = {"Gal", "Ruiz", "Kumari", "Brooks", "Meng", "Bar-Tal"}
+    papers = {"Gal", "Voronov", "Ruiz", "Kumari", "Brooks", "Meng", "Bar-Tal"}
     assert {claim.where.partition(" ")[0] for claim in known} == papers
     for claim in known:
         assert claim.claim[-1] != "."
@@ -113,6 +114,16 @@ def test_what_is_known_beforehand_comes_out(found: tuple[Path, dict[str, Any]]) 
     assert set(rows["dreambooth/uses"]["details"]) == {p.kind for p in SUBJECTS[0].prompts[::10]}
     assert rows["instruct-pix2pix/seconds"]["figure"] > 0
     assert -1 <= rows["textual-inversion/debias"]["figure"] <= 1
+    counts = rows["textual-inversion/debias"]["details"]
+    for side in ("with", "without"):  # every picture has one colour
+        assert sum(v for name, v in counts.items() if name.startswith(f"{side}: ")) == 2.0
+    stop = rows["textual-inversion/early-stop"]
+    assert stop["details"]["steps, as a share"] == 1.0  # of one step nothing can be saved
+    part = rows["dreambooth/part"]
+    assert 0 < part["details"]["bytes, as a share"] < 1
+    fidelity = [part["details"][f"fidelity, {train}"] for train in ("cross-attention", "all")]
+    small = part["details"]["bytes, as a share"] <= 0.5
+    assert part["figure"] == pytest.approx(fidelity[0] - fidelity[1] if small else -1.0, abs=2e-4)
     details = rows["dreambooth/upscaling"]["details"]
     assert details.keys() == {
         f"{what} {when}" for what in ("PSNR", "identity") for when in ("before", "after")
@@ -144,6 +155,65 @@ def test_a_second_run_measures_nothing_again(
     assert again["claims"]["sdedit/outside"] == rows["claims"]["sdedit/outside"]
     with pytest.raises(InputError, match="holds a run with other settings"):
         finish(measure(out, smallest(seed=1)))
+
+
+def test_a_word_of_textual_inversion_is_drawn_without_its_noun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def drawn(_: Lab, name: str, prompts: list[str], weights: Path | None = None) -> Any:
+        asked.extend(prompts if weights else [])
+        yield from ()
+        return torch.zeros(len(prompts), 3, 64, 64)
+
+    def learnt(_: Lab, name: str, method: str, *__: Any, **___: Any) -> Any:
+        yield from ()
+        return tmp_path / f"{method}.safetensors"
+
+    monkeypatch.setattr(lab, "RAYS", 1)
+    monkeypatch.setattr(Lab, "drawn", drawn)
+    monkeypatch.setattr(Lab, "learnt", learnt)
+    bench = Lab(smallest(), tmp_path)
+    [subject] = bench.subjects
+    for experiment, word in (("word", "<subject>"), ("one-vector", "<subject>"), ("debias", "<fair>")):
+        asked.clear()
+        finish(EXPERIMENTS[f"textual-inversion/{experiment}"](bench))
+        assert asked
+        assert all(word in text and f"{word} {subject.noun}" not in text for text in asked)
+        assert not any("snowman" in text for text in asked)
+    asked.clear()
+    finish(EXPERIMENTS["dreambooth/few-photos"](bench))
+    assert all(f"<subject> {subject.noun}" in text for text in asked)
+
+
+def test_what_is_saved_at_the_price_of_quality_is_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the steps at the same fidelity is a half; at a lower one nothing."""
+    fidelity = {"textual-inversion-stopped": 0.7, "textual-inversion": 0.74}
+
+    def figures(_: Lab, name: str, *__: Any) -> Any:
+        yield from ()
+        return learners.Figures(fidelity[name], 1.0, {})
+
+    def subject(*_: Any, **__: Any) -> Any:
+        yield from ()
+        return Path("x")
+
+    class Half:
+        training: ClassVar[dict[str, int]] = {"steps": 50}
+
+    monkeypatch.setattr(learners, "learnt_figures", figures)
+    monkeypatch.setattr(Lab, "subject", subject)
+    monkeypatch.setattr(Lab, "learnt", subject)
+    monkeypatch.setattr(Lab, "photos", lambda *_: Path("x"))
+    monkeypatch.setattr(learners.Weights, "load", lambda _: Half)
+    bench = Lab(Settings(learning_steps=100, subjects=2), tmp_path)
+    assert finish(learners._stopped(bench))["figure"] == 0.5
+    fidelity["textual-inversion-stopped"] = 0.6
+    found = finish(learners._stopped(bench))
+    assert (found["figure"], found["steps, as a share"]) == (1.0, 0.5)
 
 
 def test_without_an_editing_model_the_rest_is_measured(tmp_path: Path) -> None:
@@ -217,7 +287,7 @@ def test_publishing_keeps_what_was_not_measured_now(tmp_path: Path) -> None:
     )
     text = (tmp_path / "claims.md").read_text()
     assert text.count("not yet measured: it is gone") == 1  # and what was measured before stays
-    assert "Of 43 claims 2 are measured, and 1 of these hold." in text
+    assert "Of 45 claims 2 are measured, and 1 of these hold." in text
     assert "| at least 0.02 | 0.2 | **holds** |" in text
     assert "| at least 0 | -0.5 | does not hold |" in text
     assert text.count("| `dreambooth/d") == 2

@@ -58,7 +58,20 @@ def row(method: str, seed: int, subject: str, *, marked: bool, fidelity: float, 
 
 def test_every_figure_is_measured_and_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.of({**FEW, "model": str(shared("sd1"))})
-    scores = finish(measure(tmp_path / "out", settings))
+    asked: dict[str, list[str]] = {}
+    plain = learning.Lab.drawn
+
+    def noted(lab: Any, name: str, prompts: Any, weights: Any = None) -> Any:
+        asked[name] = list(prompts)
+        return plain(lab, name, prompts, weights)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learning.Lab, "drawn", noted)
+        scores = finish(measure(tmp_path / "out", settings))
+    alike = {key: set(texts) for key, texts in asked.items() if key.endswith("alike") and "cat" in key}
+    for key, texts in alike.items():  # a word stands for its noun, or beside it
+        assert texts == {f"a photo of a <subject>{'' if key.startswith('textual') else ' cat'}"}
+    assert {key.partition("-")[0] for key in alike} == {"textual", "custom"}
     assert len(scores["each"]) == 2 * 2 * 2
     assert {r["marked"] for r in scores["each"]} == {True, False}
     found = scores["methods"]["custom-diffusion"]
@@ -109,20 +122,70 @@ def test_our_side_and_the_floor_are_timed_in_their_own_process(tmp_path: Path) -
         "word": "<rex>",
         "noun": "dog",
         "out": str(tmp_path / "w.safetensors"),
+        "device": "cpu",
         "dtype": "float32",
         "batch": 1,
         "size": 64,
         "steps": 3,
         "settings": {"steps": 3, "batch": 1, "size": 64, "rank": 2, "prior_weight": 0.0, "identifier": "cat"},
     }
-    run = [sys.executable, "-m", "scumble.bench.timed", str(tmp_path / "t.json"), "floor", json.dumps(given)]
+    place = str(tmp_path / "t.json")
+    run = [sys.executable, "-m", "scumble.bench.timed", place, "1:2", "floor", json.dumps(given)]
     subprocess.run(run, check=True, capture_output=True)
     found = json.loads((tmp_path / "t.json").read_text())
     assert len(found["times"]) == 3
     assert found["times"] == sorted(found["times"])
     assert found["cpu_times"] == sorted(found["cpu_times"])
     assert len(found["cpu_times"]) == 3
+    assert found["device"] == "cpu"
     assert found["peak_bytes"] > 10**8
+
+
+def test_a_gpu_is_waited_for_at_the_ends_alone_and_its_own_memory_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every side is told the same, and none is made to wait within what is timed."""
+    waited: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 12345)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(len(timed.TIMES)))
+    timed.TIMES.clear()
+    timed.SPENT.clear()
+    monkeypatch.setattr(timed, "_floor", lambda _, ends: [timed._note(ends) for _ in range(8)])
+    hooks = optimizer._global_optimizer_post_hooks
+    before = set(hooks)
+    timed.main([str(tmp_path / "t.json"), "2:7", "floor", "{}"])
+    for key in set(hooks) - before:
+        del hooks[key]
+    assert waited == [2, 7]
+    found = json.loads((tmp_path / "t.json").read_text())
+    assert (found["device"], found["peak_bytes"], len(found["times"])) == ("cuda", 12345, 8)
+
+
+def test_one_device_for_all_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What computed elsewhere is refused; on a GPU all the time counts, on a CPU the middle step."""
+    told: list[str] = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        told.append(f"{env['ACCELERATE_USE_CPU']} {command[4]}")
+        times = {"times": [0.0, 1.0, 2.0, 3.0, 8.0], "cpu_times": [0.0, 1.0, 2.0, 3.0, 4.0]}
+        Path(command[3]).write_text(json.dumps({**times, "device": "cuda", "peak_bytes": 1}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(learning_speed.subprocess, "run", run)
+    settings = learning_speed.Settings(steps=5, warmup=1, device="cuda")
+    found = learning_speed._timed(tmp_path, "x ours", [], settings)
+    assert found["rate"] == pytest.approx(3 / 7)
+    with pytest.raises(InputError, match="computed on cuda, not on cpu"):
+        learning_speed._timed(tmp_path, "y ours", [], settings.replace(device="cpu"))
+    assert told == ["false 1:4", "true 1:4"]
+    sides = learning_speed._sides("dreambooth", tmp_path, tmp_path, ("toybox", tmp_path), settings)
+    assert all(json.loads(sides[side][1])["device"] == "cuda" for side in ("ours", "floor"))
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert learning_speed._device("auto") == ("cuda" if there else "cpu")
+    with pytest.raises(InputError, match="no GPU here"):
+        learning_speed._device("cuda")
 
 
 def test_what_is_no_checkout_and_too_few_steps_are_one_sentence(tmp_path: Path) -> None:
@@ -131,18 +194,20 @@ def test_what_is_no_checkout_and_too_few_steps_are_one_sentence(tmp_path: Path) 
 
 
 def test_rates_and_ratios_in_the_table() -> None:
-    def side(rate: float, cpu_rate: float) -> dict[str, float]:
-        return {"rate": rate, "cpu_rate": cpu_rate, "peak_bytes": 2**30}
+    def side(rate: float, cpu_rate: float, gibibytes: int = 1) -> dict[str, float]:
+        return {"rate": rate, "cpu_rate": cpu_rate, "peak_bytes": gibibytes * 2**30}
 
     sides = {
         "ours": side(3.0, 2.0),
-        "script": side(1.0, 0.8),
-        "best": side(1.5, 0.5),
+        "script": side(1.0, 0.8, 3),
+        "best": side(1.5, 0.5, 2),
         "floor": side(4.0, 4.0),
     }
     text = learning_speed.table({"methods": {"dreambooth": sides}})
     last = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
-    assert last == ["dreambooth", "3.00", "1.00", "1.50", "2.00", "0.75", "2.50", "1.00 GiB", "1.00 GiB"]
+    rates, peaks = ["3.00", "1.00", "1.50", "2.00", "0.75", "2.50"], ["1.00 GiB", "3.00 GiB", "2.00 GiB"]
+    assert last == ["dreambooth", *rates, *peaks]
+    assert {row.count("|") for row in text.splitlines()} == {11}
 
 
 def test_the_stand_in_does_what_the_scripts_ask(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,9 +242,9 @@ def test_learning_to_edit_is_timed_as_a_script_is(tmp_path: Path, monkeypatch: p
 
     def run(command: list[str], **_: Any) -> Any:
         asked.append(command)
-        if command[4] == "script":
-            times = {"times": [0.0, 1.0, 2.0, 3.0], "cpu_times": [0.0, 0.5, 1.0, 1.5], "peak_bytes": 2**30}
-            Path(command[3]).write_text(json.dumps(times))
+        if command[5] == "script":
+            times = {"times": [0.0, 1.0, 2.0, 3.0], "cpu_times": [0.0, 0.5, 1.0, 1.5]}
+            Path(command[3]).write_text(json.dumps({**times, "device": "cpu", "peak_bytes": 2**30}))
         else:
             timed.TIMES.clear()
             timed.SPENT.clear()
@@ -196,7 +261,7 @@ def test_learning_to_edit_is_timed_as_a_script_is(tmp_path: Path, monkeypatch: p
     script.parent.mkdir(parents=True)
     script.write_text("")
     given = {"model": str(shared("sd1")), "methods": ("instruct-pix2pix",), "steps": 4, "warmup": 1}
-    settings = learning_speed.Settings.of({**given, "size": 64})
+    settings = learning_speed.Settings.of({**given, "size": 64, "device": "cpu"})
     scores = finish(learning_speed.measure(tmp_path / "out", tmp_path, settings))
     found = scores["methods"]["instruct-pix2pix"]
     assert set(found) == {"floor", "ours", "script", "best"}

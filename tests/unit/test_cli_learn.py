@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from scumble.core.events import Loop
 from scumble.models.model import Model
 from scumble.sampling.text_to_image import Task
 from scumble.verbs import learn as verb
+from scumble.verbs import learn_inputs
 from scumble.verbs.load import ModelConfig
 from tiny import shared
 from upscalers import shared_latent_upscaler
@@ -299,7 +301,8 @@ def test_a_dry_run_counts_the_super_resolution_stage(
     monkeypatch.setattr(verb.estimate, "flops_per_second", lambda *_: 1e9)
 
     def needs(*more: str) -> Outcome:
-        return learn("dreambooth", photos, tmp_path / "rex.safetensors", "--dry-run", "--json", *more)
+        named = ("--word", "<rex>", "--noun", "dog")
+        return learn("dreambooth", photos, tmp_path / "rex.safetensors", "--dry-run", "--json", *named, *more)
 
     upscaler = ("--upscaler", str(shared_latent_upscaler()))
     alone, none = needs().json, needs(*upscaler, "--upscaler-steps", "0").json
@@ -361,8 +364,32 @@ def test_other_pictures_do_not_go_on_with_an_old_run(photos: Path, tmp_path: Pat
     assert learn("textual-inversion", photos, out, *named).status == 0
     assert learn("textual-inversion", photos, out, *named, "--overwrite").status == 0
     (photos / "1.png").unlink()
-    done = learn("textual-inversion", photos, out, *named, "--overwrite")
+    first = out.read_bytes()
+    out.unlink()  # and the run is gone on with
+    done = learn("textual-inversion", photos, out, *named)
     assert (done.status, "learns something else" in done.sentence) == (2, True)
+    assert learn("textual-inversion", photos, out, *named, "--overwrite").status == 0  # anew
+    assert out.read_bytes() != first
+
+
+def test_a_finished_run_is_begun_anew_where_it_is_overwritten(photos: Path, tmp_path: Path) -> None:
+    """Fewer steps are no older result, and a run that was stopped goes on all the same."""
+    out, fresh = tmp_path / "x.safetensors", tmp_path / "fresh.safetensors"
+    (tmp_path / "often.toml").write_text("checkpoint_every = 1\n")
+    named = ("--word", "<rex>", "--noun", "dog", "--config", str(tmp_path / "often.toml"), "--json")
+    assert learn("textual-inversion", photos, out, *named, "--steps", "5").json["steps"] == 5
+    again = learn("textual-inversion", photos, out, *named, "--steps", "2", "--overwrite")
+    assert (again.json["steps"], "Going on" in again.err) == (2, False)
+    assert learn("textual-inversion", photos, fresh, *named, "--steps", "2").status == 0
+    assert out.read_bytes() == fresh.read_bytes()
+    assert len((tmp_path / "x.run" / "steps.jsonl").read_text().splitlines()) == 2
+    out.unlink()
+    shorter = learn("textual-inversion", photos, out, *named, "--steps", "1")
+    assert (shorter.status, "2 steps long, more than 1" in shorter.sentence) == (2, True)
+    (tmp_path / "x.run" / "README.txt").unlink()  # as a run is that was stopped
+    out.write_bytes(b"an older result")
+    longer = learn("textual-inversion", photos, out, *named, "--steps", "3", "--overwrite")
+    assert (longer.json["steps"], "Going on from" in longer.err) == (3, True)
 
 
 def test_a_rehearsal_says_what_the_run_would_refuse(photos: Path, tmp_path: Path) -> None:
@@ -379,12 +406,12 @@ def test_other_regularization_is_told_apart_by_names_and_sizes(tmp_path: Path) -
     folder = tmp_path / "cats"
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "1.txt").write_text("a cat")
-    first = verb._listing(folder)
-    assert verb._listing(folder) == first
+    first = learn_inputs.listing(folder)
+    assert learn_inputs.listing(folder) == first
     (folder / "deep" / "1.txt").write_text("a black cat")
-    second = verb._listing(folder)
+    second = learn_inputs.listing(folder)
     (folder / "2.txt").write_text("a dog")
-    assert len({first, second, verb._listing(folder), verb._listing(folder / "2.txt")}) == 4
+    assert len({first, second, learn_inputs.listing(folder), learn_inputs.listing(folder / "2.txt")}) == 4
 
 
 def test_where_float16_is_the_default_learning_takes_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,37 +422,62 @@ def test_where_float16_is_the_default_learning_takes_bfloat16(monkeypatch: pytes
     assert verb.for_learning(ModelConfig()).dtype == "bfloat16"
 
 
-def test_two_processes_learn_what_one_does(photos: Path, tmp_path: Path) -> None:
-    """Each has its half of every batch: the same global batch, and the same word to rounding."""
-    named = ("--word", "<rex>", "--noun", "dog", "--steps", "3", "--batch", "4", "--device", "auto")
-    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    assert learn("textual-inversion", photos, one, *named).status == 0
+def together(*command: str) -> list[tuple[str, str]]:
+    """`scumble learn` in two processes that learn together: what each put out and said."""
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = (
-        "learn",
-        "textual-inversion",
-        str(photos),
-        *named,
-        "--model",
-        str(shared("sd1")),
-        "-o",
-        str(two),
-    )
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""}
     run = "from scumble.cli.main import main; main()"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", run, *command],
+            [sys.executable, "-c", run, "learn", *command, "--model", str(shared("sd1"))],
             env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in "01"
     ]
-    said = [process.communicate(timeout=240)[1] for process in processes]
+    said = [process.communicate(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
+    return said
+
+
+def test_two_processes_draw_a_share_of_the_class_each_and_one_speaks(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One JSON document, one bar; the class pictures are those of one process, to rounding."""
+    (tmp_path / "few.toml").write_text(
+        'prior_count = 3\nprior_steps = 2\ntrain = "cross-attention"\nidentifier = "cat"\n'
+    )
+    named = ("--word", "<rex>", "--noun", "dog", "--config", str(tmp_path / "few.toml"), "--json")
+    named = (*named, "--steps", "2", "--batch", "2", "--device", "auto")
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    assert learn("dreambooth", photos, one, *named).status == 0
+    monkeypatch.setenv("SCUMBLE_CACHE", str(tmp_path / "another"))
+    (first, said), (second, silence) = together("dreambooth", str(photos), *named, "-o", str(two))
+    assert json.loads(first)["steps"] == 2
+    assert second == ""
+    assert ("class pictures" in said, "2/2" in said) == (True, True)
+    assert ("class pictures" in silence, "learning" in silence) == (False, False)
+    [alone], [shares] = (list((tmp_path / cache / "priors").iterdir()) for cache in ("cache", "another"))
+    assert alone.name == shares.name
+    torch.testing.assert_close(
+        load_file(shares)["latents"], load_file(alone)["latents"], rtol=1e-4, atol=1e-4
+    )
+    for name, change in Weights.load(one).changes.items():
+        other = Weights.load(two).changes[name].tensors()
+        for kind, tensor in change.tensors().items():
+            torch.testing.assert_close(other[kind], tensor, rtol=1e-2, atol=1e-4)
+
+
+def test_two_processes_learn_what_one_does(photos: Path, tmp_path: Path) -> None:
+    """Each has its half of every batch: the same global batch, and the same word to rounding."""
+    named = ("--word", "<rex>", "--noun", "dog", "--steps", "3", "--batch", "4", "--device", "auto")
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    assert learn("textual-inversion", photos, one, *named).status == 0
+    together("textual-inversion", str(photos), *named, "-o", str(two))
     [[alone]], [[shared_out]] = ([w.vectors for w in Weights.load(f).words.values()] for f in (one, two))
     torch.testing.assert_close(shared_out, alone, rtol=1e-4, atol=1e-5)
     assert len((tmp_path / "two.run" / "steps.jsonl").read_text().splitlines()) == 1  # one of them writes

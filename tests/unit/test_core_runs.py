@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from scumble.core.errors import DiskFullError, InputError
 from scumble.core.runs import RunFolder
@@ -98,3 +98,39 @@ def test_a_place_that_cannot_be_a_run_is_a_sentence(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file")
     with pytest.raises(InputError, match="0 checkpoints cannot be kept"):
         RunFolder(tmp_path / "run", keep=0)
+
+
+def test_a_checkpoint_is_read_to_its_last_byte(tmp_path: Path) -> None:
+    """One flipped bit in a tensor, its shape or the metadata is seen, and so is an entry that is missing."""
+    run = RunFolder(tmp_path, keep=3)
+    good = run.write_checkpoint(1, {"x": torch.ones(3), "n": torch.tensor(7)}, {"step": "1"})
+    assert run.latest_checkpoint(["step"]) == (good, [])
+    assert run.latest_checkpoint(["digest"])[0] is None
+    path = run.write_checkpoint(2, {"x": torch.ones(2, 3)}, {"step": "2"})
+    content = path.read_bytes()
+    for there, other in ((b'"step":"2"', b'"step":"3"'), (b'"shape":[2,3]', b'"shape":[3,2]')):
+        assert content.count(there) == 1
+        path.write_bytes(content.replace(there, other))
+        assert "000002.safetensors is damaged" in run.latest_checkpoint()[1][0]
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    found, [complaint] = run.latest_checkpoint()
+    assert found == good
+    assert "000002.safetensors is damaged" in complaint
+    save_file({"x": torch.ones(3)}, path)
+    assert "it has no checksum" in run.latest_checkpoint()[1][0]
+
+
+def test_what_is_cleared_is_the_run_s_alone(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.write_config("steps = 3\n")
+    run.append_step(step=1)
+    run.write_preview(1, Image.new("RGB", (2, 2)))
+    run.write_checkpoint(1, {"x": torch.ones(3)}, {})
+    for mine in (run.path / "mine.txt", run.path / "checkpoints" / "mine.safetensors"):
+        mine.touch()
+    run.clear()
+    assert run.latest_checkpoint() == (None, [])
+    assert run.steps() == []
+    assert names(run.path) == ["checkpoints", "mine.txt", "previews"]
+    assert names(run.path / "checkpoints") == ["mine.safetensors"]
+    run.clear()  # twice is no harm

@@ -85,6 +85,19 @@ def test_every_chapter_is_there(done: tuple[Path, verb.DemoReport]) -> None:
     assert not torch.equal(before, after)
 
 
+def test_each_learnt_subject_is_called_as_its_method_has_it(done: tuple[Path, verb.DemoReport]) -> None:
+    """A word of Textual Inversion stands for the noun; those of the others stand beside it."""
+    found = chapters(done[0])
+    for method in LEARNERS:
+        word = "<momo>" if method == "textual-inversion" else "<momo> cat"
+        prompts = [
+            read_recipe(done[0] / shown.file).settings["prompt"] for shown in found[method].rows[-1].pictures
+        ]
+        assert all(f"{word} " in prompt for prompt in prompts)
+        assert any(f"{word} " in command for command in found[method].commands)
+        assert all(("cat" in prompt) == ("cat" in word) for prompt in prompts)
+
+
 def test_the_page_needs_nothing_else(done: tuple[Path, verb.DemoReport]) -> None:
     out, report = done
     text = report.page.read_text()

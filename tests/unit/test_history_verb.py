@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from scumble.core.errors import InputError
 from scumble.core.events import finish
 from scumble.history.embed import read_recipe, save_options
 from scumble.history.store import Store
-from scumble.verbs.history import branch_to, described
+from scumble.verbs.branch import branch_to
+from scumble.verbs.history import described
 from tiny import shared
 
 
@@ -129,3 +132,45 @@ def test_what_cannot_be_branched(chain: Path) -> None:
     with pytest.raises(InputError, match="exists already"):
         finish(branch_to(3, 1, chain / "data"))
     assert not (chain / "new").exists()
+
+
+def test_of_several_with_one_content_the_file_that_was_given(chain: Path) -> None:
+    run("redo", chain / "guide.png", "-o", chain / "again.png")  # number 4, of the same bytes
+    assert (chain / "again.png").read_bytes() == (chain / "guide.png").read_bytes()
+    for name, number in (("guide.png", 1), ("again.png", 4)):
+        shown = run("history", "show", chain / name, "--json").json
+        assert (shown["number"], shown["path"]) == (number, str(chain / name))
+    (chain / "again.png").rename(chain / "elsewhere.png")
+    assert run("history", "show", chain / "elsewhere.png", "--json").json["number"] == 1  # 4 is gone
+    (chain / "guide.png").unlink()
+    assert run("history", "show", chain / "elsewhere.png", "--json").json["number"] == 4
+
+
+def test_an_ancestor_has_the_name_that_went_in(chain: Path) -> None:
+    run("redo", chain / "guide.png", "-o", chain / "again.png")
+    run("strokes", chain / "guide.png", "-o", chain / "more.png")
+    shown = run("history", "show", chain / "more.png", "--json").json
+    assert [row["path"] for row in shown["ancestors"]] == [str(chain / "guide.png")]
+
+
+@pytest.mark.parametrize(
+    "text", ["1" * 5000, "1" * 300, "x" * 300, f"{'é' * 200}.png", f"folder/{'x' * 300}"]
+)
+@pytest.mark.parametrize("command", [("redo", "-o", "new.png"), ("history", "show")])
+def test_what_is_no_name_and_no_number_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SCUMBLE_DATA", str(tmp_path / "data"))
+    refused = scumble(*command, text)
+    assert refused.status == 2
+    assert refused.sentence == f"{text[:39]}… is neither a file nor a number of the history."
+
+
+def test_looking_at_the_history_loads_no_torch() -> None:
+    code = """
+import sys
+from scumble.cli import history, redo
+from scumble.verbs import history
+assert not {"torch", "diffusers", "transformers", "numpy"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,6 +20,7 @@ from scumble.history.recipe import Recipe
 from scumble.history.store import Store
 from scumble.models.load import load
 from scumble.verbs import redo as redoing
+from scumble.verbs.find import Found
 from scumble.verbs.redo import Redone, plan, redo_to
 from scumble.verbs.redo_verbs import VERBS
 from tiny import make, shared
@@ -82,7 +83,7 @@ def made(tmp_path: Path) -> dict[str, Path]:
     run(*edit, "--original", original, "--mask", omega, "--feather", 2, "-o", out / "masked.png")
     run(*edit, "--count", 3, "--sampler", "reverse_sde", "-o", out / "edits.png")
     run(*edit, "--t0", "sweep", "-o", out / "sweep.png")
-    run(*edit, "--t0", "auto", "-o", out / "auto.png")
+    run(*edit, "--steps", 12, "--t0", "auto", "-o", out / "auto.png")
     tell = ("edit", "instruct", original, "make it red", "--model", shared("ip2p"), "--steps", 2)
     run(*tell, "--seed", 5, "--count", 2, "--mask", omega, "-o", out / "told.png")
     small = tmp_path / "small.toml"
@@ -277,6 +278,52 @@ def test_the_command_compares_and_overwrites_nothing(tmp_path: Path) -> None:
     assert by_number["same"] is True
     jpeg = run("redo", "1", "-o", tmp_path / "third.jpg", "--json").json
     assert jpeg["same"] is None
+
+
+def test_a_format_that_cannot_hold_it_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = picture(tmp_path / "wide.png", size=(16_400, 2))
+    run("strokes", wide, "--colours", 2, "-o", tmp_path / "painted.png")
+    very_wide = picture(tmp_path / "very-wide.png", size=(65_536, 1))
+    run("strokes", very_wide, "--colours", 2, "-o", tmp_path / "very-painted.png")
+
+    def worked(*_: Any) -> Any:
+        raise AssertionError("It worked.")
+
+    monkeypatch.setattr(redoing, "_made", worked)
+    with pytest.raises(InputError, match=r"A WEBP file holds 16,383 pixels a side, and this is 16400 x 2\."):
+        again(tmp_path / "painted.png", tmp_path / "new.webp")
+    with pytest.raises(InputError, match="A WEBP file holds 16,383 pixels"):
+        again(1, tmp_path / "new.webp")
+    with pytest.raises(InputError, match="A JPEG file holds 65,500 pixels"):
+        again(tmp_path / "very-painted.png", tmp_path / "new.jpg")
+    with pytest.raises(AssertionError, match="It worked"):
+        again(tmp_path / "painted.png", tmp_path / "new.jpg")
+
+
+def test_a_transparent_picture_is_refused_as_a_jpeg_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(command="strokes", settings={}, ingredients=(), output="layer")
+    Image.new("RGBA", (4, 4)).save(tmp_path / "layer.png", **save_options(".png", recipe))
+    planned = redoing.Plan(
+        recipe, VERBS["strokes"], VERBS["strokes"].config(), Found(), original=tmp_path / "layer.png"
+    )
+    with pytest.raises(InputError, match="JPEG file cannot hold a picture of mode RGBA"):
+        finish(redoing.carried_out(planned, tmp_path / "new.jpg"))
+
+
+def test_a_name_that_is_too_long_is_a_sentence(tmp_path: Path) -> None:
+    run("strokes", picture(tmp_path / "photo.png"), "-o", tmp_path / "s.png")
+    long = tmp_path / ("x" * 300)
+    for words in (
+        ("-o", long),
+        ("-o", tmp_path / "n.png", "--input", long),
+        ("-o", tmp_path / "n.png", "--input", f"image={long}"),
+    ):
+        refused = scumble("redo", str(tmp_path / "s.png"), *map(str, words))
+        assert (refused.status, "File name too long" in refused.sentence) == (2, True)
 
 
 def test_threads_are_as_before_and_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

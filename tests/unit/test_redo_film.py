@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from scumble.data.video import read_video
 from scumble.history.embed import read_recipe
 from scumble.history.store import Store
 from scumble.verbs.redo import plan, redo
+from tiny_clip import shared_clip
 from videos import moving_square, square_masks, video_file
 
 
@@ -57,12 +59,84 @@ def test_a_painted_video_is_made_again(place: Path, suffix: str) -> None:
     assert read_recipe(new) == read_recipe(out)
     with Store.opened() as store:
         entries = store.newest()
-        assert [entry.place.name for entry in entries] == [new.name, out.name]
-        assert entries[0].thumbnail[8:12] == b"WEBP"
+        assert [entry.place.name for entry in entries] == [
+            "new-layer.png",
+            new.name,
+            "out-layer.png",
+            out.name,
+        ]
+        assert all(entry.thumbnail[8:12] == b"WEBP" for entry in entries)
     assert run("redo", 1, "-o", place / f"third{suffix}", "--json").json["same"] is True
     assert "no suffix of a video" in scumble("redo", "1", "-o", str(place / "x.png")).sentence
     with pytest.raises(InputError, match="`scumble redo` writes videos"):
         redo(out)
+
+
+def test_the_layer_has_its_recipe_and_is_made_again_alone(place: Path) -> None:
+    painted = ("--atlas", place / "in.atlas", "--painted", place / "painted.png")
+    run("edit", "text2live", place / "in.mp4", *painted, "-o", place / "out.mp4")
+    layer = place / "out-layer.png"
+    recipe = read_recipe(layer)
+    assert recipe == read_recipe(place / "out.mp4").model_copy(update={"output": "layer"})
+    before = sorted(place.iterdir())
+    assert run("redo", layer, "-o", place / "new.png", "--json").json["same"] is True
+    assert sorted(place.iterdir()) == sorted([*before, place / "new.png"])  # and no video
+    assert read_recipe(place / "new.png") == recipe
+    with Image.open(layer) as image:
+        assert np.array_equal(np.asarray(redo(layer)), np.asarray(image))
+    again = ("--atlas", place / "in.atlas", "--painted", layer)
+    run("edit", "text2live", place / "in.mp4", *again, "-o", place / "second.mp4")
+    shown = run("history", "show", place / "second.mp4", "--json").json
+    assert str(layer) in [row["path"] for row in shown["ancestors"]]
+    refused = scumble("redo", str(layer), "-o", str(place / "new.jpg"))
+    assert "JPEG file cannot hold a picture of mode RGBA" in refused.sentence
+
+
+def test_a_learnt_layer_says_that_it_is_made_by_ai(place: Path) -> None:
+    small = place / "small.toml"
+    small.write_text(f"channels = 4\nviews = 2\nrelevancy_looks = 1\nclip = '{shared_clip()}'\n")
+    told = ("--prompt", "a red square", "--config", small, "--steps", 2, "--seed", 3)
+    run("edit", "text2live", place / "in.mp4", "--atlas", place / "in.atlas", *told, "-o", place / "out.mp4")
+    layer = place / "out-layer.png"
+    with Image.open(layer) as image:
+        assert "compositeWithTrainedAlgorithmicMedia" in image.info["XML:com.adobe.xmp"]
+    assert run("redo", layer, "-o", place / "new.png", "--json").json["same"] is True
+    bare = ("--no-recipe", "-o", place / "bare.mp4")
+    run("edit", "text2live", place / "in.mp4", "--atlas", place / "in.atlas", *told, *bare)
+    with Image.open(place / "bare-layer.png") as image:
+        assert "compositeWithTrainedAlgorithmicMedia" in image.info["XML:com.adobe.xmp"]
+        assert "scumble" not in image.info
+
+
+def test_a_video_goes_into_a_folder_as_a_picture_does(place: Path) -> None:
+    painted = ("--atlas", place / "in.atlas", "--painted", place / "painted.png")
+    run("edit", "text2live", place / "in.mp4", *painted, "-o", place / "out.mkv")
+    (place / "there").mkdir()
+    for folder in ("there", "new"):
+        done = run("redo", place / "out.mkv", "-o", place / folder, "--json").json
+        assert (done["path"], done["same"]) == (str(place / folder / "again.mkv"), True)
+
+
+def test_a_video_is_made_anew_from_another_step(place: Path) -> None:
+    run("strokes", place / "painted.png", "-o", place / "sheet.png")
+    painted = ("--atlas", place / "in.atlas", "--painted", place / "sheet.png")
+    run("edit", "text2live", place / "in.mp4", *painted, "-o", place / "out.mkv")
+    run("strokes", place / "out-layer.png", "-o", place / "end.png")
+    number = run("history", "show", place / "sheet.png", "--json").json["number"]
+    run("history", "branch", place / "out.mkv", "--at", number, "-o", place / "new")
+    assert sorted(p.name for p in (place / "new").iterdir()) == [
+        "1-sheet.png",
+        "2-out-layer.png",
+        "2-out.mkv",
+    ]
+    with Store.opened() as store:
+        assert [e.place.parent for e in store.newest(3)] == [place / "new"] * 3
+    run("history", "branch", place / "end.png", "--at", number, "-o", place / "newer")
+    assert sorted(p.name for p in (place / "newer").iterdir()) == [
+        "1-sheet.png",
+        "2-out-layer.png",
+        "3-end.png",
+    ]
 
 
 def test_what_is_missing_is_named_and_what_is_no_video_is_a_sentence(place: Path) -> None:

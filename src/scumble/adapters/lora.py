@@ -29,6 +29,7 @@ __all__ = [
     "TEXT_ATTENTION",
     "LowRankLayer",
     "LowRankLayers",
+    "check_rank",
     "find_layers",
     "low_rank",
 ]
@@ -65,6 +66,22 @@ def find_layers(
     return {name: layer for name, layer in layers.items() if any(fnmatchcase(name, p) for p in patterns)}
 
 
+def check_rank(layers: Mapping[str, Layer], rank: int) -> None:
+    """Raise ConfigError, as `low_rank` does, where one of `layers` cannot have low-rank changes of `rank`."""
+    for layer in layers.values():
+        _check_layer(layer, rank)
+
+
+def _check_layer(layer: Layer, rank: int) -> None:
+    outputs, inputs = len(layer.weight), layer.weight[0].numel()
+    if not 1 <= rank <= min(outputs, inputs):
+        raise ConfigError(
+            f"rank cannot be {rank} for a layer of {inputs} x {outputs}.", "Choose a smaller one."
+        )
+    if isinstance(layer, nn.Conv2d) and (layer.groups != 1 or layer.padding_mode != "zeros"):
+        raise ConfigError("A convolution in groups, or not padded with zeros, cannot have a low-rank change.")
+
+
 class LowRankLayer(nn.Module):
     """The matrices beside a frozen layer, float32: `a` (r, *in), `b` (out, r), `magnitude` (out,) or None."""
 
@@ -72,16 +89,9 @@ class LowRankLayer(nn.Module):
         self, layer: Layer, rank: int, alpha: float, *, dora: bool, generator: torch.Generator
     ) -> None:
         super().__init__()
+        _check_layer(layer, rank)
         weight = layer.weight.detach()
         inputs = weight[0].numel()
-        if not 1 <= rank <= min(len(weight), inputs):
-            raise ConfigError(
-                f"rank cannot be {rank} for a layer of {inputs} x {len(weight)}.", "Choose a smaller one."
-            )
-        if isinstance(layer, nn.Conv2d) and (layer.groups != 1 or layer.padding_mode != "zeros"):
-            raise ConfigError(
-                "A convolution in groups, or not padded with zeros, cannot have a low-rank change."
-            )
         start = torch.randn(rank, *weight.shape[1:], generator=generator) / inputs**0.5
         self.a = nn.Parameter(start.to(weight.device))
         self.b = nn.Parameter(torch.zeros(len(weight), rank, device=weight.device))

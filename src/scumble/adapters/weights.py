@@ -26,11 +26,13 @@ from scumble.adapters.tokens import check_word
 from scumble.core.errors import WeightsError
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
 
-__all__ = ["FORMAT", "Weights", "Word"]
+__all__ = ["FORMAT", "MAX_TEXT", "Weights", "Word"]
 
 FORMAT = 1
 """Version of the format. A file of another is refused by number."""
 
+MAX_TEXT = 100
+"""Characters of a word, a class noun, the name of a method or a setting."""
 MAX_HEADER = 16_000_000
 MAX_JSON = 4_000_000
 UPSCALER = "upscaler."
@@ -77,9 +79,18 @@ class Weights:
                     raise WeightsError(f"The tensors of the low-rank change of {name!r} do not fit together.")
 
     def save(self, path: Path | str) -> None:
-        """Write the file, whole or not at all. Raises DiskFullError."""
-        header = self._header()
-        save_safetensors(path, self._tensors(), {"format": "pt", "scumble": header.model_dump_json()})
+        """Write the file, whole or not at all. Raises DiskFullError, and WeightsError for what no file may
+        hold: NaN, infinity, numbers without fractions, texts that are too long.
+        """
+        tensors = self._tensors()
+        for name, tensor in tensors.items():
+            if problem := _unsound(name, tensor):
+                raise WeightsError(f"{path} was not written: {problem}.")
+        try:
+            header = self._header()
+        except ValidationError as problem:
+            raise WeightsError(f"{path} was not written: {_first(problem)}.") from None
+        save_safetensors(path, tensors, {"format": "pt", "scumble": header.model_dump_json()})
 
     def _tensors(self) -> dict[str, Tensor]:
         """By the names that they have in a file."""
@@ -126,10 +137,8 @@ class Weights:
         except SafetensorError as problem:
             raise WeightsError(f"{path} cannot be read: {problem}.") from problem
         for name, tensor in tensors.items():
-            if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-                raise WeightsError(
-                    f"In {path} the tensor {name!r} holds NaN, infinity or no fractions at all."
-                )
+            if problem := _unsound(name, tensor):
+                raise WeightsError(f"In {path} {problem}.")
         return cls._read(path, header, tensors)
 
     @classmethod
@@ -157,12 +166,26 @@ class Weights:
         )
 
 
+def _unsound(name: str, tensor: Tensor) -> str:
+    """What is wrong with a tensor; empty where nothing is."""
+    if tensor.is_floating_point() and bool(tensor.isfinite().all()):
+        return ""
+    return f"the tensor {name!r} holds NaN, infinity or no fractions at all"
+
+
+def _first(problem: ValidationError) -> str:
+    """Where a header is wrong first, and how."""
+    first = problem.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))[:80] or "its JSON"
+    return f"{where}: {first['msg'][:120]}"
+
+
 def _after(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those whose names begin with `prefix`, by what follows it."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-Text = Annotated[str, Field(max_length=100)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
 class _Part(BaseModel):
@@ -237,13 +260,12 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
         return _Header.model_validate_json(text)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))[:80] or "its JSON"
-        if where == "format":
+        if first["loc"] == ("format",):
             raise WeightsError(
                 f"{path} is of format {str(first['input'])[:20]!r}, and this version reads format {FORMAT}.",
                 "Use the version of scumble that it was made with, or a newer one.",
             ) from None
-        raise WeightsError(f"{path} is not sound: {where}: {first['msg'][:120]}.") from None
+        raise WeightsError(f"{path} is not sound: {_first(problem)}.") from None
 
 
 def _check_names(path: Path, expected: set[str], found: AbstractSet[str]) -> None:

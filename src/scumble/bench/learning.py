@@ -32,6 +32,7 @@ from scumble.core.events import Loop, Progress
 from scumble.methods import dreambooth
 from scumble.metrics.prior import diversity, prior_preservation
 from scumble.metrics.similarity import paired_similarity
+from scumble.verbs.learn import called
 from scumble.world.subjects import Subject
 
 __all__ = ["GOALS", "METHODS", "Settings", "measure", "table"]
@@ -136,13 +137,13 @@ def _row(lab: Lab, name: str, seed: int, subject: Subject) -> Loop[dict[str, Any
     method, changes = METHODS[name]
     photos = (lab.photos(subject), WORD, subject.noun)
     weights = yield from lab.learnt(f"{name}-{subject.name}", method, [photos], **changes)
-    prompts, called = lab.prompts(subject), f"{WORD} {subject.noun}"
+    prompts, name_of = lab.prompts(subject), called(method, WORD, subject.noun)
     plain = yield from lab.drawn(f"plain-{subject.name}", [p.text.format(subject.noun) for p in prompts])
     learnt = f"{name}-{subject.name}"
-    drawn = yield from lab.drawn(learnt, [p.text.format(called) for p in prompts], weights)
+    drawn = yield from lab.drawn(learnt, [p.text.format(name_of) for p in prompts], weights)
     class_texts = [f"a photo of a {subject.noun}"] * lab.settings.class_pictures
     of_class = yield from lab.drawn(f"{learnt}-class", class_texts, weights)
-    alike = yield from lab.drawn(f"{learnt}-alike", [f"a photo of a {called}"] * DIVERSE, weights)
+    alike = yield from lab.drawn(f"{learnt}-alike", [f"a photo of a {name_of}"] * DIVERSE, weights)
 
     def apart(one: Tensor, other: Tensor) -> Tensor:
         return 1 - paired_similarity(lab.seen(one), lab.seen(other))

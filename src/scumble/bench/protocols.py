@@ -47,7 +47,7 @@ from scumble.metrics.similarity import (
 from scumble.models.clip import Clip, load_clip
 from scumble.models.dino import load_dino
 from scumble.verbs.generate import GenerateConfig, draw
-from scumble.verbs.learn import METHODS, config_for, learn_to
+from scumble.verbs.learn import METHODS, called, config_for, learn_to
 from scumble.verbs.load import ModelConfig
 
 __all__ = ["PER_PROMPT", "PUBLISHED", "Rulers", "Settings", "measure", "table"]
@@ -206,7 +206,7 @@ def _drawn(out: Path, case: SubjectCase, settings: Settings) -> Loop[list[list[P
             continue
         config = GenerateConfig.of(
             {
-                "prompt": prompt.replace("{}", f"{WORD} {case.noun}"),
+                "prompt": prompt.replace("{}", called(settings.method, WORD, case.noun)),
                 "model": settings.model,
                 "weights": (str(weights),),
                 "seed": number * each,

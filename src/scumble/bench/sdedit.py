@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,10 +21,10 @@ import torch
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from scumble.bench.common import as_saved, claim, judged, kept, percent, write_json, written
 from scumble.bench.plot import plot
+from scumble.bench.sdedit_parts import Part, brushed, sketched
 from scumble.core.config import Config
 from scumble.core.events import Loop, Progress, finish
 from scumble.core.images import from_unit, grid, save_image, to_model, to_unit
@@ -40,8 +40,8 @@ from scumble.models.judge import Judge
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.world.render import render
-from scumble.world.sampling import PROFILES, dice, pick, sample_scene
-from scumble.world.scene import COLOURS, WEARERS, Scene
+from scumble.world.sampling import PROFILES, sample_scene
+from scumble.world.scene import Scene
 from scumble.world.splits import EVALUATION_SEEDS
 from scumble.world.words import caption
 
@@ -130,8 +130,8 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
         "rows": rows,
         "realism against KID": _rank_correlation(rows),
         "auto": _near(bench, found, over_t0),
-        "colour edit": (yield from _edited(bench, "colour edit", _brushed)),
-        "sunglasses": (yield from _edited(bench, "sunglasses", _sketched)),
+        "colour edit": (yield from _edited(bench, "colour edit", brushed)),
+        "sunglasses": (yield from _edited(bench, "sunglasses", sketched)),
     }
     return written(out, scores, table, begun=start)
 
@@ -316,16 +316,7 @@ def _near(bench: _Bench, found: Sequence[float], drawn: dict[float, Tensor]) -> 
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A picture to be edited in a part, and what it has to show afterwards."""
-
-    job: Painting
-    wanted: Scene
-    questions: tuple[str, ...]
-
-
-def _edited(bench: _Bench, name: str, make: Callable[[int], _Part]) -> Loop[dict[str, Any]]:
+def _edited(bench: _Bench, name: str, make: Callable[[int], Part]) -> Loop[dict[str, Any]]:
     parts = [make(EDIT_SEED + i) for i in range(bench.settings.edits)]
     config = bench.config.replace(t0=bench.settings.edit_t0)
 
@@ -350,62 +341,9 @@ def _edited(bench: _Bench, name: str, make: Callable[[int], _Part]) -> Loop[dict
     }
 
 
-def _share_right(bench: _Bench, parts: Sequence[_Part], pictures: Tensor) -> float:
+def _share_right(bench: _Bench, parts: Sequence[Part], pictures: Tensor) -> float:
     """Of the pictures, in how many the judge sees all that was wanted, and knows its world."""
     verdict = judged(bench.judge, pictures)
     answers = verdict.scores([part.wanted for part in parts])
     asked = [all(answers[question][i] for question in part.questions) for i, part in enumerate(parts)]
     return float((torch.tensor(asked) & (verdict.known > 0)).float().mean())
-
-
-def _brushed(seed: int) -> _Part:
-    """Another colour brushed over a thing, its shading still showing through."""
-    scene = sample_scene(seed, profile=PROFILES["photo"])
-    thing = replace(scene.things[0], material="matte", effect=None, accessory=None)
-    colour = pick(dice(seed, "brush"), [name for name in COLOURS if name != thing.colour])
-    scene = replace(scene, things=(thing,), view="front")
-    wanted = replace(scene, things=(replace(thing, colour=colour),))
-    drawn = render([scene])
-    original, where = as_saved(drawn.pixels), (drawn.masks[:, :1] > 0.5).float()
-    paint = torch.tensor(COLOURS[colour]).reshape(1, 3, 1, 1)
-    guide = torch.where(where > 0, 0.3 * original + 0.7 * paint, original)
-    job = painting(guide, original=original, mask=where, prompt=caption(wanted))
-    return _Part(job, wanted, ("kind", "colour"))
-
-
-def _sketched(seed: int) -> _Part:
-    """Two dark discs and a bar over the eyes of an animal."""
-    rng = dice(seed, "sunglasses")
-    scene = sample_scene(seed, profile=PROFILES["photo"])
-    kind = pick(rng, sorted(WEARERS))
-    thing = replace(scene.things[0], kind=kind, material="matte", effect=None, accessory=None, size="large")
-    scene = replace(scene, things=(thing,), view="front")
-    wanted = replace(scene, things=(replace(thing, accessory="sunglasses", accessory_colour="black"),))
-    original = as_saved(render([scene]).pixels)
-    sketch = _glasses(scene)
-    guide = torch.where(sketch > 0, torch.full_like(original, 0.07), original)
-    around = max_pool2d(sketch[None, None], 9, 1, 4)
-    job = painting(guide, original=original, mask=around, prompt=caption(wanted))
-    return _Part(job, wanted, ("kind", "accessory"))
-
-
-def _glasses(scene: Scene) -> Tensor:
-    """(H, W) 1 where coarse sunglasses are drawn: where those of the renderer would be, found on a white twin
-    of the thing by what turns dark.
-    """
-    thing = replace(
-        scene.things[0], colour="white", look=replace(scene.things[0].look, second_colour="white")
-    )
-    worn = replace(thing, accessory="sunglasses", accessory_colour="black")
-    bare, dressed = (render([replace(scene, things=(t,))]).pixels[0].mean(0) for t in (thing, worn))
-    rows, columns = torch.where(bare - dressed > 0.3)
-    top, bottom = int(rows.min()), int(rows.max()) + 1
-    left, right = int(columns.min()), int(columns.max()) + 1
-    y, x = torch.meshgrid(*(torch.arange(side) + 0.5 for side in bare.shape), indexing="ij")
-    radius, middle = min((right - left) / 4.2, (bottom - top) / 1.8), (top + bottom) / 2
-    discs = [
-        (x - centre).square() + (y - middle).square() < radius**2
-        for centre in (left + radius, right - radius)
-    ]
-    bar = ((y - middle).abs() < 1.5) & (x > left) & (x < right)
-    return (discs[0] | discs[1] | bar).float()

@@ -1,9 +1,13 @@
-"""One side of a race of learning, in a process of its own: `python -m scumble.bench.timed FILE KIND ...`.
+"""One side of a race of learning, in a process of its own: `python -m scumble.bench.timed FILE A:B KIND ...`.
 
-FILE gets the time of every optimiser step, by the clock and of the processor, and the most memory that the
-process held. KIND is `script` (a script's path and its arguments), `learn` or `train` (a method of ours and
-its settings, as JSON) or `floor` (the same, of which only the forward and backward passes are run). Steps are
-seen through torch's own hook of optimisers, so every side is timed alike.
+FILE gets the time of every optimiser step, by the clock and of the processor, and the most memory that was
+held: the process's, or on a GPU what was allocated there, and which of the two. KIND is `script` (a script's
+path and its arguments), `learn` or `train` (a method of ours and its settings, as JSON) or `floor` (the same,
+of which only the forward and backward passes are run). Steps are seen through torch's own hook of optimisers,
+so every side is timed alike.
+
+A GPU works behind what it is told. So it is waited for after the steps A and B, counted from 0, and no side
+is made to wait in between: only the time from A to B is one of its work.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import resource
 import runpy
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -36,23 +40,42 @@ SPENT: list[float] = []
 
 def main(arguments: Sequence[str]) -> None:
     """Run one side and write what it took, also where it fails."""
-    place, kind, *rest = arguments
-    register_optimizer_step_post_hook(lambda *_: _note())
+    place, window, kind, *rest = arguments
+    ends = {int(step) for step in window.split(":")}
+    register_optimizer_step_post_hook(lambda *_: _note(ends))
     run: dict[str, Callable[[list[str]], None]] = {
         "script": _script,
         "learn": _learn,
         "train": _train,
-        "floor": _floor,
     }
     try:
-        run[kind](rest)
+        if kind == "floor":
+            _floor(rest, ends)
+        else:
+            run[kind](rest)
     finally:
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        Path(place).write_text(json.dumps({"times": TIMES, "cpu_times": SPENT, "peak_bytes": peak}))
+        device, peak = _peak()
+        found = {"times": TIMES, "cpu_times": SPENT, "device": device, "peak_bytes": peak}
+        Path(place).write_text(json.dumps(found))
 
 
-def _note() -> None:
+def _on_gpu() -> bool:
+    """Whether this process has computed on a GPU."""
+    return torch.cuda.is_initialized() and torch.cuda.max_memory_allocated() > 0
+
+
+def _peak() -> tuple[str, int]:
+    """Where the most memory was held that counts, and how much."""
+    if _on_gpu():
+        return "cuda", torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return "cpu", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _note(ends: Collection[int]) -> None:
+    """One more step; at the ends of what is timed, once it is done."""
+    if len(TIMES) in ends and _on_gpu():
+        torch.cuda.synchronize()
     TIMES.append(time.perf_counter())
     SPENT.append(time.process_time())
 
@@ -77,7 +100,7 @@ def _learn(rest: list[str]) -> None:
     given = json.loads(rest[0])
     config = config_for(given["method"], given["model"], None, None, **given["settings"])
     subjects = [(Path(given["photos"]), given["word"], given["noun"])]
-    on = ModelConfig(model=given["model"], dtype=given["dtype"])
+    on = ModelConfig(model=given["model"], device=given["device"], dtype=given["dtype"])
     finish(learn_to(given["method"], subjects, config, on, Path(given["out"]), overwrite=True))
 
 
@@ -88,11 +111,11 @@ def _train(rest: list[str]) -> None:
 
     given = json.loads(rest[0])
     config = settings_for(given["model"], "default", None, **given["settings"])
-    on = ModelConfig(model=given["model"], dtype=given["dtype"])
+    on = ModelConfig(model=given["model"], device=given["device"], dtype=given["dtype"])
     finish(train_to(Path(given["pairs"]), config, on, Path(given["out"])))
 
 
-def _floor(rest: list[str]) -> None:
+def _floor(rest: list[str], ends: Collection[int]) -> None:
     """Forward and backward of every network that the gradient crosses, and nothing else."""
     from scumble.adapters.conv_in import widen
     from scumble.adapters.dense import dense
@@ -104,7 +127,7 @@ def _floor(rest: list[str]) -> None:
     from scumble.verbs.load import ModelConfig
 
     given = json.loads(rest[0])
-    model = ModelConfig(model=given["model"], dtype=given["dtype"]).load()
+    model = ModelConfig(model=given["model"], device=given["device"], dtype=given["dtype"]).load()
     kind, side = given["row"], given["size"]
     rows = given["batch"] * (1 if kind in ("textual-inversion", "instruct-pix2pix") else 2)
     x = rng.randn(model.latent_shape(side, side), rng.generators(range(rows)), device=model.device)
@@ -119,7 +142,7 @@ def _floor(rest: list[str]) -> None:
                 model.predict(x, torch.full((rows,), 500.0), seen).square().mean().backward()
             for parameter in parameters:
                 parameter.grad = None
-            _note()
+            _note(ends)
 
     if kind == "instruct-pix2pix":
         if not model.condition_channels:

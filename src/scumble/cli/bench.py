@@ -17,7 +17,7 @@ __all__ = ["app", "bench", "edits", "full_size", "speed", "toybox"]
 
 Trying = Annotated[
     bool,
-    typer.Option("--trying", help="With --instruct, --text2live: on scenes for tuning, not the measured."),
+    typer.Option("--trying", help="With --instruct, --text2live: on scenes for tuning, edits alone."),
 ]
 Video = Annotated[bool, typer.Option("--video", help="With --text2live: atlases and edits of clips.")]
 Published = Annotated[
@@ -153,7 +153,7 @@ def _instruct(given: dict[str, Any]) -> None:
         settings = Settings.of(chosen)
         chosen |= {name: min(getattr(settings, name), settings.count) for name in ("curve", "chains")}
     if given["trying"]:
-        chosen["first"] = TRYING
+        chosen |= {"first": TRYING, "curve": 0, "chains": 0}
     scores = follow(measure(given["output"], Settings.of(chosen)))
     give(scores, as_json=given["as_json"], text=table(scores))
 

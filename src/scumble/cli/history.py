@@ -75,13 +75,14 @@ def branch(
     at: Annotated[int, typer.Option(help="Number of the ancestor to change; itself, if not an ancestor's.")],
     changes: Settings = None,
     inputs: Inputs = None,
+    device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
     """Change an ancestor of a picture, and do again all that came after it, into a folder."""
-    from scumble.verbs.history import branch_to
+    from scumble.verbs.branch import branch_to
 
-    loop = branch_to(reference(picture), at, output, changes=changes or (), inputs=inputs or ())
-    steps = follow(loop)
+    given = {"changes": changes or (), "inputs": inputs or (), "device": device}
+    steps = follow(branch_to(reference(picture), at, output, **given))
     for step in steps:
         if step.note:
             say(step.note)

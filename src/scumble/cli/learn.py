@@ -22,6 +22,9 @@ PriorWeight = Annotated[
     float | None, typer.Option(help="Weight of what keeps it from forgetting; 0 does without.  [1]")
 ]
 
+Named = tuple[Path, str, str]
+"""The folder of a subject, its word and its noun."""
+
 PREVIEW_EVERY = 25
 """Steps from one preview to the next."""
 
@@ -45,6 +48,10 @@ def textual_inversion(
     ] = None,
     vectors: Annotated[int | None, typer.Option(help="Vectors of the word.  [the preset's]")] = None,
     initial: Annotated[str | None, typer.Option(help="Words to start from.  [the noun]")] = None,
+    templates: Annotated[
+        str | None,
+        typer.Option(help="Sentences it is told in: object, style, plain.  [the preset's]"),
+    ] = None,
     steps: options.LearningSteps = None,
     lr: options.LearningRate = None,
     batch: options.LearningBatch = None,
@@ -150,9 +157,8 @@ def custom_diffusion(
 def _learn(method: str, given: dict[str, Any]) -> None:
     """Run `method` with the options of its command."""
     from scumble.core.errors import InputError
-    from scumble.verbs.learn import config_for, estimate_learn, learn_to, read_inputs, run_folder
+    from scumble.verbs.learn import config_for
     from scumble.verbs.load import ModelConfig
-    from scumble.verbs.outputs import planned_paths
 
     subjects = [_subject(text) for text in given["subject"] or []]
     if given["folder"] is not None:
@@ -165,32 +171,54 @@ def _learn(method: str, given: dict[str, Any]) -> None:
     where = {name: given[name] for name in ("model", "device", "dtype")}
     on = options.settings(ModelConfig, None, **where)
     common = ("steps", "lr", "batch", "size", "seed")
-    own = ("vectors", "initial", "train", "rank", "prior_weight", "upscaler_steps")
+    own = ("vectors", "initial", "templates", "train", "rank", "prior_weight", "upscaler_steps")
     chosen = {name: given.get(name) for name in (*common, *own)}
     if given.get("regularization"):
         chosen["regularization"] = str(given["regularization"])
     config = config_for(method, on.model, given["preset"], given["config"], **chosen)
     if given["dry_run"]:
-        if not given.get("analyse"):
-            read_inputs(subjects, given["output"], overwrite=given["overwrite"])
-        needs = estimate_learn(config, on, method=method, upscaler=given.get("upscaler"))
-        give_needs(needs, as_json=given["as_json"])
-        return
-    out: Path = given["output"]
-    if given.get("analyse"):
+        _rehearse(method, subjects, config, on, given)
+    elif given.get("analyse"):
         _analyse(subjects, config, on, given)
-        return
-    overwrite, preview = given["overwrite"], given["preview"]
+    else:
+        _make(method, subjects, config, on, given)
+
+
+def _rehearse(method: str, subjects: list[Named], config: Any, on: Any, given: dict[str, Any]) -> None:
+    """Refuse what the run would refuse, and say what it needs."""
+    from scumble.training.processes import is_main_process
+    from scumble.verbs.learn import estimate_learn
+    from scumble.verbs.learn_inputs import read_inputs, read_to_analyse
+
+    if given.get("analyse"):
+        read_to_analyse(subjects, given["output"])
+        read = []  # an analysis has words of its own for them
+    else:
+        read = read_inputs(subjects, given["output"], overwrite=given["overwrite"])
+    needs = estimate_learn(config, on, method=method, upscaler=given.get("upscaler"), subjects=read)
+    if is_main_process():
+        give_needs(needs, as_json=given["as_json"])
+
+
+def _make(method: str, subjects: list[Named], config: Any, on: Any, given: dict[str, Any]) -> None:
+    """Learn, and say how to use it."""
+    from scumble.training.processes import is_main_process
+    from scumble.verbs.learn import learn_to
+    from scumble.verbs.learn_inputs import begun_anew, run_folder
+    from scumble.verbs.outputs import planned_paths
+
+    out: Path = given["output"]
+    overwrite, preview, upscaler = given["overwrite"], given["preview"], given.get("upscaler")
     shown = planned_paths(preview, [0], overwrite=overwrite)[0] if preview else None
-    if (overwrite or not out.exists()) and any(run_folder(out).glob("checkpoints/*.safetensors")):
+    goes_on = (overwrite or not out.exists()) and not begun_anew(out, overwrite=overwrite)
+    if goes_on and is_main_process():
         say(f"Going on from {run_folder(out)}.")
-    upscaler, every = given.get("upscaler"), PREVIEW_EVERY if preview else 0
+    every = PREVIEW_EVERY if preview else 0
     loop = learn_to(
         method, subjects, config, on, out, upscaler=upscaler, overwrite=overwrite, preview_every=every
     )
-    done = follow(loop, preview=shown)
-    if done.note:
-        say(done.note)
+    if (done := _followed(loop, shown)) is None:
+        return
     facts = {
         "path": str(out),
         "sha256": done.sha256,
@@ -203,17 +231,29 @@ def _learn(method: str, given: dict[str, Any]) -> None:
     give(facts, as_json=given["as_json"], text=text)
 
 
-def _analyse(subjects: list[tuple[Path, str, str]], config: Any, on: Any, given: dict[str, Any]) -> None:
+def _analyse(subjects: list[Named], config: Any, on: Any, given: dict[str, Any]) -> None:
     """Measure how much each layer changes, and say where it is written."""
     from scumble.verbs.analyse import analyse_to
 
-    done = follow(analyse_to(subjects, config, on, given["output"]))
+    if (done := _followed(analyse_to(subjects, config, on, given["output"]))) is not None:
+        give(done.facts, as_json=given["as_json"], text=done.text)
+
+
+def _followed(loop: Any, preview: Path | None = None) -> Any:
+    """What the loop gives, its note being said; None in all processes but the first, who do not speak."""
+    from scumble.core.events import finish
+    from scumble.training.processes import is_main_process
+
+    if not is_main_process():
+        finish(loop)
+        return None
+    done = follow(loop, preview=preview)
     if done.note:
         say(done.note)
-    give(done.facts, as_json=given["as_json"], text=done.text)
+    return done
 
 
-def _subject(text: str) -> tuple[Path, str, str]:
+def _subject(text: str) -> Named:
     """FOLDER:WORD:NOUN, or FOLDER alone."""
     from scumble.core.errors import InputError
 

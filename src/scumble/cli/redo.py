@@ -12,6 +12,9 @@ from scumble.cli.console import follow, give, say
 
 __all__ = ["Inputs", "Settings", "redo", "reference"]
 
+LONGEST = 255
+"""Bytes of the longest name that files have, here and elsewhere."""
+
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,5 +69,13 @@ def redo(
 
 
 def reference(text: str) -> Path | int:
-    """The file of that name, or else a number of the history."""
-    return int(text) if text.isdecimal() and not Path(text).exists() else Path(text)
+    """The file of that name, or else a number of the history. Raises InputError for what can be neither."""
+    from scumble.core.errors import InputError
+    from scumble.core.files import is_there
+    from scumble.core.text import printable
+
+    if is_there(text):
+        return Path(text)
+    if any(len(part.encode(errors="replace")) > LONGEST for part in Path(text).parts):
+        raise InputError(f"{printable(text, 40)} is neither a file nor a number of the history.")
+    return int(text) if text.isdecimal() else Path(text)

@@ -26,6 +26,7 @@ __all__ = [
     "atomic_write",
     "check_writable",
     "explained",
+    "is_there",
     "read_bytes",
     "safe_name",
     "sha256",
@@ -130,6 +131,14 @@ def check_writable(path: Path | str) -> None:
             raise InputError(f"{path} cannot be written: its folder cannot be made.") from None
         finally:
             trial.unlink(missing_ok=True)
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether there is something at `path`; for text that no file can have as its name there is not."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def read_bytes(path: Path | str, *, max_bytes: int, error: type[InputError] = InputError) -> bytes:

@@ -6,17 +6,21 @@
     RUN/checkpoints/        `000100.safetensors` for step 100, the newest few
 
 Everything but `steps.jsonl` is written whole or not at all; of that, a last line that a crash cut short is
-not read.
+not read. A checkpoint has a checksum of all that is in it, which is looked at before it is gone on from.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from zlib import crc32
 
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from scumble.core.errors import InputError
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["RunFolder"]
+
+CHECKSUM = "checksum"
+"""The entry of a checkpoint's metadata that all the rest of it is checked by."""
 
 
 class RunFolder:
@@ -89,22 +96,35 @@ class RunFolder:
         Raises DiskFullError, with the older checkpoints still there.
         """
         path = self._checkpoints / f"{step:06d}.safetensors"
-        save_safetensors(path, tensors, metadata)
+        sums = ((name, _checksum(tensor)) for name, tensor in tensors.items())
+        save_safetensors(path, tensors, {**metadata, CHECKSUM: _of_all(sums, metadata)})
         for old in self._all_checkpoints()[self.keep :]:
             old.unlink()
         return path
 
-    def latest_checkpoint(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that is sound, or None; and a sentence for each newer one that is damaged."""
+    def latest_checkpoint(self, needs: Iterable[str] = ()) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that is whole, read to its last byte, or None; and a sentence for each newer
+        one that is damaged, or whose metadata lacks one of the entries `needs`.
+        """
         complaints: list[str] = []
         for path in self._all_checkpoints():
             try:
-                safetensors_header(path)
+                _check_whole(path, needs)
             except InputError as problem:
                 complaints.append(problem.message)
             else:
                 return path, complaints
         return None, complaints
+
+    def clear(self) -> None:
+        """Remove all that a run writes here, to begin anew; what else is in the folder stays."""
+        with explained(self.path, "written"):
+            for path in self._all_checkpoints():
+                path.unlink()
+            shutil.rmtree(self._previews, ignore_errors=True)
+            self._previews.mkdir(parents=True, exist_ok=True)
+            for file in (self._steps, self.config):
+                file.unlink(missing_ok=True)
 
     # Details
 
@@ -137,3 +157,32 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", step) if isinstance(step, dict) else None
+
+
+def _checksum(tensor: Tensor) -> int:
+    """Of a tensor's kind, shape and bytes: one wrong byte gives another sum, and gigabytes take seconds."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    about = crc32(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    return crc32(flat.view(torch.uint8).numpy().data, about)
+
+
+def _of_all(sums: Iterable[tuple[str, int]], metadata: Mapping[str, str]) -> str:
+    """One for tensors, by their names, and metadata."""
+    text = json.dumps([sorted(sums), sorted(metadata.items())])
+    return f"{crc32(text.encode()):08x}"
+
+
+def _check_whole(path: Path, needs: Iterable[str]) -> None:
+    """Raises InputError for a checkpoint that is not what was written."""
+    header = safetensors_header(path)
+    metadata: dict[str, str] = header.pop("__metadata__")
+    told = metadata.pop(CHECKSUM, None)
+    if missing := [name for name in needs if name not in metadata] or ([] if told else [CHECKSUM]):
+        raise InputError(f"{path} is no checkpoint that can be gone on from: it has no {missing[0]}.")
+    try:
+        with cast("Any", safe_open(path, "pt")) as file:
+            found = _of_all(((name, _checksum(file.get_tensor(name))) for name in header), metadata)
+    except SafetensorError as problem:
+        raise InputError(f"{path} cannot be read: {problem}.") from problem
+    if found != told:
+        raise InputError(f"{path} is damaged: its checksum is not that of what is in it.")

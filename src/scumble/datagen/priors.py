@@ -2,7 +2,8 @@
 those that the frozen model draws of a class noun (Ruiz et al. 2022, section 4.2), and the loss on any such.
 
 Drawn ones are kept as latents, which is what learning needs, in the user's cache under a name that depends on
-the model, the words and the settings: another learning of a dog on the same model finds them there.
+the model, the words and the settings: another learning of a dog on the same model finds them there. Several
+processes that learn together draw a share each, and all have all of them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from scumble.sampling.guided import guided
 from scumble.sampling.memory import in_batches
 from scumble.sampling.text_to_image import SamplerOptions, sample_latents
 from scumble.training.examples import Latents, Prompts, condition_of, draw, objective
+from scumble.training.processes import processes
 
 __all__ = ["Prior", "class_latents", "drawn_prior", "prior_objective"]
 
@@ -102,7 +104,7 @@ def class_latents(
     what = (model.hash, prompt, count, size, seed, repr(options), str(model.dtype))
     digest = sha256("|".join(map(str, what)).encode()).hexdigest()[:24]
     path = (folder or cache_folder() / "priors") / f"{digest}.safetensors"
-    if _is_whole(path, (count, *shape)):
+    if _all(model, _is_whole(path, (count, *shape))):
         return load_file(path)["latents"].to(model.device)
     denoise = guided(model, [prompt], size=size, scale=options.guidance)
     levels = [level.to(model.device) for level in levels_for(model.schedule, options.steps, options.spacing)]
@@ -113,14 +115,31 @@ def class_latents(
         with torch.no_grad():
             for step in sample_latents(denoise, x, levels, generators, options):
                 x = step.x
-        yield Progress(stage="class pictures", step=done + len(seeds), total=count)
+        yield Progress(stage="class pictures", step=done + len(seeds), total=len(mine))
         return list(x)
 
-    seeds = [rng.derive(seed, "class", i) for i in range(count)]
-    latents = torch.stack((yield from in_batches(seeds, draw, batch_size)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_safetensors(path, {"latents": latents.cpu()}, {"prompt": prompt[:1000]})
+    process = processes()
+    mine = range(process.process_index, count, process.num_processes)
+    latents = torch.zeros(count, *shape, device=model.device)
+    drawn = yield from in_batches([rng.derive(seed, "class", i) for i in mine], draw, batch_size)
+    for i, latent in zip(mine, drawn, strict=True):
+        latents[i] = latent
+    if process.num_processes > 1:
+        torch.distributed.all_reduce(latents)  # nobody else drew mine: zeros are added to them
+    if process.is_local_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_safetensors(path, {"latents": latents.cpu()}, {"prompt": prompt[:1000]})
     return latents
+
+
+def _all(model: Model, found: bool) -> bool:
+    """Whether it holds for every process, which may be on several machines: they draw together or not at
+    all.
+    """
+    answer = torch.tensor(int(found), device=model.device)
+    if processes().num_processes > 1:
+        torch.distributed.all_reduce(answer, torch.distributed.ReduceOp.MIN)
+    return bool(answer)
 
 
 def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:

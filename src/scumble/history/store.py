@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from PIL import Image
 
 from scumble.core.errors import InputError, ScumbleError
-from scumble.core.files import explained
+from scumble.core.files import explained, sha256
 from scumble.core.places import data_folder
 from scumble.history.recipe import Recipe
 
@@ -78,7 +78,13 @@ class Made(NamedTuple):
     hash: str
     """SHA-256 of the file."""
     recipe: Recipe
-    image: Image.Image
+    image: Image.Image | None
+    """What it looks like; None of what cannot be seen."""
+
+    @property
+    def row(self) -> dict[str, str | int]:
+        """Path, seed and SHA-256, for programs."""
+        return {"path": str(self.path), "seed": self.recipe.seed, "sha256": self.hash}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +192,7 @@ class Store:
     def add(self, made: Iterable[Made]) -> list[int]:
         """Add outputs; returns their numbers. Over the limit, the oldest entries make room."""
         rows = [
-            (time.time(), str(path.absolute()), digest, recipe, thumbnail(image))
+            (time.time(), str(path.absolute()), digest, recipe, b"" if image is None else thumbnail(image))
             for path, digest, recipe, image in made
         ]
         with self._writing():
@@ -280,11 +286,27 @@ class Store:
         """Entries whose file had the hash `digest`, newest first."""
         return self._entries("WHERE hash = ? ORDER BY id DESC", digest)
 
+    def of_file(self, path: Path) -> Entry | None:
+        """The entry of that file's content: the one written to that very place if there is one, else one
+        whose file is still there, else the newest.
+        """
+
+        def nearness(entry: Entry) -> tuple[bool, bool, int]:
+            there = entry.is_there
+            return there and entry.place.samefile(path), there, entry.number
+
+        return max(self.made(sha256(path)), key=nearness, default=None)
+
     def parents(self, entry: Entry) -> list[Entry]:
-        """The newest entry for each picture that `entry` was made from, where the history has one."""
-        found = [self.made(ingredient.hash) for ingredient in entry.recipe.ingredients]
-        earlier = ([e for e in entries if e.number < entry.number] for entries in found)
-        return [entries[0] for entries in earlier if entries]
+        """An earlier entry for each file that `entry` was made from, where the history has one: of several
+        with that content the newest of that name, or the newest.
+        """
+        found = list[Entry]()
+        for ingredient in entry.recipe.ingredients:
+            earlier = [e for e in self.made(ingredient.hash) if e.number < entry.number]
+            named = [e for e in earlier if e.place.name == ingredient.name]
+            found += (named or earlier)[:1]
+        return found
 
     def children(self, entry: Entry) -> list[Entry]:
         """What was made from `entry`, oldest first."""

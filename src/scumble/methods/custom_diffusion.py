@@ -33,13 +33,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from scumble.adapters.attention import first_token_stopped
-from scumble.adapters.dense import DenseLayers, dense
+from scumble.adapters.dense import DenseLayers, dense, find_parameters
 from scumble.adapters.rates import Rate, rates
 from scumble.adapters.tokens import new_word, rare_word, words_attached
 from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
 from scumble.core.errors import InputError, PromptError
 from scumble.core.events import Loop
+from scumble.core.files import is_there
 from scumble.core.runs import RunFolder
 from scumble.data.augment import View, scaled_views
 from scumble.data.subjects import Shot, Subject
@@ -55,7 +56,7 @@ from scumble.training.examples import Prompts, gradient_checkpointing, precision
 from scumble.training.fit import FitConfig, Fitted, Group, fit
 from scumble.training.subjects import Gallery, check_subjects, gallery, subject_loss
 
-__all__ = ["PRESETS", "TRAIN", "Config", "analyse", "learn", "loss", "prior_loss"]
+__all__ = ["PRESETS", "TRAIN", "Config", "analyse", "check", "learn", "loss", "prior_loss"]
 
 METHOD = "custom-diffusion"
 
@@ -64,6 +65,8 @@ TRAIN: dict[str, tuple[str, ...]] = {
     "cross-attention": ("unet.*attn2.*",),
 }
 """Parameters of each part that can be trained."""
+PLACES = ("regularization", "clip_model")
+"""Settings that may be a place on this machine."""
 NO_NOUN = "Without a class noun nothing is drawn to keep the model from forgetting: add one, or own pictures."
 
 
@@ -132,13 +135,10 @@ def learn(
 ) -> Loop[tuple[Weights, Fitted]]:
     """Learn `subjects` together; goes on from the newest checkpoint in `run`.
 
-    A subject without a word is told by its captions alone. Raises PromptError for one without captions or a
-    noun with neither, and for a model without words; InputError for a word that the model knows, and where no
+    A subject without a word is told by its captions alone. Raises what `check` raises; InputError where no
     caption is near enough; NumericError where the loss is no number.
     """
-    _check(model, subjects, config)
-    if config.regularization and not Path(config.regularization).exists():
-        raise InputError(f"There is no {config.regularization}.", "Give a captioned folder, or its index.")
+    check(model, subjects, config)
     side = config.size or model.default_size
     pictures = _pictures(model, subjects, config)
     notes, priors = yield from _priors(model, subjects, config, side)
@@ -163,7 +163,7 @@ def learn(
         base_hash=model.hash,
         words={s.word: Word(_detached(words[s.word]), s.noun) for s in subjects if s.word},
         changes=changes,
-        config=config.model_dump(mode="json", exclude_none=True),
+        config=_shared(config).model_dump(mode="json", exclude_none=True),
         training={"steps": done.steps, "losses": done.losses[-50:], "told": _told(subjects)},
     )
     return weights, done
@@ -208,7 +208,7 @@ def analyse(model: Model, subjects: Sequence[Subject], config: Config) -> Loop[l
         s if s.word or named else replace(s, word=f"<new{i}>")
         for i, (s, named) in enumerate(zip(subjects, told, strict=True), 1)
     ]
-    _check(model, subjects, config)
+    check(model, subjects, config)
     pictures = _pictures(model, subjects, config)
     words = {word: tuple(v.detach() for v in vs) for word, vs in _words(model, subjects, config).items()}
     with dense(model, ("unet.*",)) as layers, words_attached(model, words):
@@ -222,8 +222,15 @@ def analyse(model: Model, subjects: Sequence[Subject], config: Config) -> Loop[l
         return rates(layers)
 
 
-def _check(model: Model, subjects: Sequence[Subject], config: Config) -> None:
+def check(model: Model, subjects: Sequence[Subject], config: Config) -> None:
+    """Raise, before the work, PromptError for a model without words and for a subject with neither a word nor
+    captions; InputError where there are no pictures to take; ConfigError for parts that the model does not
+    have; what `check_subjects` raises.
+    """
     check_subjects(model, subjects)
+    find_parameters(model, TRAIN[config.train])
+    if config.regularization and not is_there(config.regularization):
+        raise InputError(f"There is no {config.regularization}.", "Give a captioned folder, or its index.")
     for subject in subjects:
         told = config.captions and all(shot.caption for shot in subject.shots)
         if not subject.word and not told:
@@ -231,6 +238,18 @@ def _check(model: Model, subjects: Sequence[Subject], config: Config) -> None:
                 "A subject without a word needs a caption for each of its pictures.",
                 "Write them beside the pictures, or give a word: --word '<rex>'.",
             )
+
+
+def _shared(config: Config) -> Config:
+    """The settings as weights have them, which go from hand to hand: of a place on this machine its last name
+    only. What is no place is the name of a model on the hub.
+    """
+    places = {name: value for name in PLACES if (value := getattr(config, name)) and _is_place(value)}
+    return config.replace(**{name: Path(value).resolve().name for name, value in places.items()})
+
+
+def _is_place(name: str) -> bool:
+    return Path(name).is_absolute() or is_there(name)
 
 
 def _words(model: Model, subjects: Sequence[Subject], config: Config) -> dict[str, tuple[nn.Parameter, ...]]:

@@ -25,19 +25,16 @@ Where we differ, and why:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from scumble.adapters.changes import Change
-from scumble.adapters.dense import DenseLayers, dense
-from scumble.adapters.lora import ATTENTION, TEXT_ATTENTION, LowRankLayers, find_layers, low_rank
+from scumble.adapters.lora import ATTENTION
 from scumble.adapters.tokens import new_word, rare_word, words_attached
 from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import InputError, PromptError
@@ -55,16 +52,27 @@ from scumble.sampling.upscaling import as_seen, no_words, upscaling
 from scumble.training.examples import (
     Prompts,
     condition_of,
-    gradient_checkpointing,
     objective,
     precision,
     prompt_caches,
 )
-from scumble.training.fit import FitConfig, Fitted, Group, fit
+from scumble.training.fit import FitConfig, Fitted, fit
+from scumble.training.parts import check_parts, trained
 from scumble.training.subjects import Gallery, check_subjects, gallery, sentences, subject_loss
 from scumble.training.super_resolution import Pairs, pairs
 
-__all__ = ["PRESETS", "TRAIN", "Config", "learn", "learn_upscaler", "loss", "prior_loss", "upscaler_loss"]
+__all__ = [
+    "PRESETS",
+    "TRAIN",
+    "Config",
+    "check",
+    "check_upscaler",
+    "learn",
+    "learn_upscaler",
+    "loss",
+    "prior_loss",
+    "upscaler_loss",
+]
 
 METHOD = "dreambooth"
 TRAIN: dict[str, tuple[str, ...]] = {
@@ -72,10 +80,9 @@ TRAIN: dict[str, tuple[str, ...]] = {
     "attention": ("unet.*attn[12].*",),
     "cross-attention": ("unet.*attn2.*",),
     "up": ("unet.up_blocks.*",),
+    "low-rank": (),
 }
-"""Parameters of each part that can be trained densely."""
-TEXT = ("text_encoder*.encoder.*", "text_encoder*.final_layer_norm.*")
-"""Those of the text encoders: everything but the vocabulary."""
+"""Parameters of each part that learn as they are; none where the changes are of low rank."""
 
 
 class Config(FitConfig):
@@ -143,17 +150,16 @@ def learn(
 ) -> Loop[tuple[Weights, Fitted]]:
     """Bind a word to each of `subjects`; goes on from the newest checkpoint in `run`.
 
-    Raises PromptError for a subject without a noun, where the paper's results break down, and for a model
-    without words; InputError for a model in float16; NumericError where the loss is no number.
+    Raises what `check` raises, and NumericError where the loss is no number.
     """
-    _check(model, subjects)
+    check(model, subjects, config)
     side = config.size or model.default_size
     pictures = gallery(model, subjects, size=side, cell=grid(model), mirrored=config.mirror)
     words = _identifiers(model, subjects, config)
     classes: list[Prior] = []
     for noun in dict.fromkeys(s.noun for s in subjects) if config.prior_weight else ():
         classes.append((yield from _class(model, noun, side, config)))
-    with _trained(model, config) as trained, words_attached(model, words):
+    with trained(model, config, TRAIN[config.train]) as parts, words_attached(model, words):
         sizes = {*pictures.sizes, (side, side)}
         prompts = None if config.text_lr else prompt_caches(model, sizes)
 
@@ -166,8 +172,8 @@ def learn(
             return total
 
         alone = config.replace(upscaler_steps=0, upscaler_lr=None, upscaler_noise=0)  # a stage of its own
-        done = yield from fit(trained.groups(config), of, alone, run=run)
-        changes = trained.changes()
+        done = yield from fit(parts.groups(config.text_lr), of, alone, run=run)
+        changes = parts.changes()
     weights = Weights(
         method=METHOD,
         family=model.family,
@@ -217,17 +223,9 @@ def learn_upscaler(
     """Tune the upscaler `model` on the photos of `subjects`; goes on from the newest checkpoint in `run`.
 
     What learns of it is what `config` says of the denoiser. Words, if it reads any, are rare tokens again.
-    Raises InputError for a model that is no upscaler, for one in float16, and for a noise level that it does
-    not know; NumericError where the loss is no number.
+    Raises what `check_upscaler` raises, and NumericError where the loss is no number.
     """
-    about = upscaling(model)
-    if model.dtype == torch.float16:
-        raise InputError("Learning in float16 overflows.", "Take --dtype bfloat16 or float32.")
-    if config.upscaler_noise > about.highest:
-        raise InputError(
-            f"{model.name} knows no noise level {config.upscaler_noise}.",
-            f"Its levels go from 0 to {about.highest}.",
-        )
+    check_upscaler(model, config)
     lr = config.lr if config.upscaler_lr is None else config.upscaler_lr
     tuning = config.replace(steps=max(1, config.upscaler_steps), lr=lr, text_lr=0.0, upscaler_steps=0)
     reads = bool(model.text_encoders)
@@ -236,7 +234,7 @@ def learn_upscaler(
     done = Fitted(steps=0)
     if config.upscaler_steps:
         shown = pairs(model, subjects, partial(as_seen, model), mirrored=config.mirror, seed=config.seed)
-        with _trained(model, tuning) as trained, words_attached(model, words):
+        with trained(model, tuning, TRAIN[tuning.train]) as parts, words_attached(model, words):
             prompts = prompt_caches(model, [shown.bucket.size]) if reads else None
 
             def of(step: int, rows: Sequence[int]) -> Tensor:
@@ -244,8 +242,8 @@ def learn_upscaler(
                     return upscaler_loss(model, shown, subjects, config, step, rows, prompts)
 
             stage = "tuning the upscaler"
-            done = yield from fit(trained.groups(tuning), of, tuning, stage=stage, run=run)
-            changes = trained.changes()
+            done = yield from fit(parts.groups(tuning.text_lr), of, tuning, stage=stage, run=run)
+            changes = parts.changes()
     weights = Weights(
         method=METHOD,
         family=model.family,
@@ -279,7 +277,12 @@ def upscaler_loss(
     )
 
 
-def _check(model: Model, subjects: Sequence[Subject]) -> None:
+def check(model: Model, subjects: Sequence[Subject], config: Config) -> None:
+    """Raise, before the work, PromptError for a model without words, and for a subject without a word or
+    without a noun, where the paper's results break down; InputError for one identifier for several subjects;
+    ConfigError for parts that the model does not have and a rank that does not fit; what `check_subjects`
+    raises.
+    """
     check_subjects(model, subjects)
     for subject in subjects:
         if not subject.word:
@@ -288,12 +291,29 @@ def _check(model: Model, subjects: Sequence[Subject]) -> None:
             raise PromptError(
                 f"{subject.word} has no class noun, and DreamBooth needs one.", "Say what it is: --noun dog."
             )
+    if config.identifier and len(subjects) > 1:
+        raise InputError("One identifier would mean several subjects.", "Leave it out: each finds its own.")
+    check_parts(model, config, TRAIN[config.train])
+
+
+def check_upscaler(model: Model, config: Config) -> None:
+    """Raise, before the work, InputError for a model that is no upscaler, for one in float16, and for a noise
+    level that it does not know; ConfigError for parts that it does not have and a rank that does not fit.
+    """
+    about = upscaling(model)
+    if model.dtype == torch.float16:
+        raise InputError("Learning in float16 overflows.", "Take --dtype bfloat16 or float32.")
+    if config.upscaler_noise > about.highest:
+        raise InputError(
+            f"{model.name} knows no noise level {config.upscaler_noise}.",
+            f"Its levels go from 0 to {about.highest}.",
+        )
+    if config.upscaler_steps:
+        check_parts(model, config.replace(text_lr=0.0), TRAIN[config.train])
 
 
 def _identifiers(model: Model, subjects: Sequence[Subject], config: Config) -> dict[str, tuple[Tensor, ...]]:
     """For each word the vectors of a rare token of its own, for each text encoder."""
-    if config.identifier and len(subjects) > 1:
-        raise InputError("One identifier would mean several subjects.", "Leave it out: each finds its own.")
     starts = {
         s.word: new_word(model, config.identifier or rare_word(model, i)) for i, s in enumerate(subjects)
     }
@@ -305,40 +325,3 @@ def _class(model: Model, noun: str, side: int, config: Config) -> Loop[Prior]:
         sampler="ddim", eta=1.0, steps=config.prior_steps, guidance=default_guidance(model)
     )
     return drawn_prior(model, f"a {noun}", config.prior_count, side=side, options=options, seed=config.seed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    """What learns of the denoiser and of the text encoders."""
-
-    denoiser: DenseLayers | LowRankLayers
-    text: DenseLayers | LowRankLayers | None
-
-    def groups(self, config: Config) -> list[Group]:
-        parameters: Mapping[str, nn.Parameter] = self.denoiser.named_parameters()
-        text = [] if self.text is None else [Group(self.text.named_parameters(), config.text_lr)]
-        return [Group(parameters), *text]
-
-    def changes(self) -> dict[str, Change]:
-        parts = [self.denoiser] if self.text is None else [self.denoiser, self.text]
-        return {name: change for part in parts for name, change in part.changes().items()}
-
-
-@contextmanager
-def _trained(model: Model, config: Config) -> Generator[_Trained]:
-    """Inside, what `config` names learns; afterwards the model is as it was."""
-    with ExitStack() as stack:
-
-        def part(patterns: tuple[str, ...], targets: tuple[str, ...]) -> DenseLayers | LowRankLayers:
-            if config.train != "low-rank":
-                return stack.enter_context(dense(model, patterns))
-            layers = find_layers(model, targets)
-            learning = low_rank(
-                layers, rank=config.rank, alpha=config.alpha, dora=config.dora, seed=config.seed
-            )
-            return stack.enter_context(learning)
-
-        denoiser = part(TRAIN.get(config.train, ()), config.targets)
-        text = part(TEXT, TEXT_ATTENTION) if config.text_lr else None
-        stack.enter_context(gradient_checkpointing(model, config.gradient_checkpointing))
-        yield _Trained(denoiser, text)

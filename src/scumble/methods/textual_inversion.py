@@ -32,7 +32,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from scumble.adapters.lora import ATTENTION, LowRankLayers, find_layers, low_rank
+from scumble.adapters.lora import ATTENTION, LowRankLayers, check_rank, find_layers, low_rank
 from scumble.adapters.tokens import new_word, words_attached
 from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
@@ -47,7 +47,7 @@ from scumble.training.examples import Drawn, gradient_checkpointing, objective
 from scumble.training.fit import FitConfig, Fitted, Group, HeldOut, fit
 from scumble.training.subjects import Bucket, Gallery, check_subjects, gallery
 
-__all__ = ["PRESETS", "Config", "learn", "loss"]
+__all__ = ["PRESETS", "Config", "check", "learn", "loss"]
 
 METHOD = "textual-inversion"
 HELD_OUT = 16
@@ -129,9 +129,9 @@ def learn(
 ) -> Loop[tuple[Weights, Fitted]]:
     """Learn a word for each of `subjects`, all in one run; goes on from the newest checkpoint in `run`.
 
-    Raises PromptError for a model without words and for a noun without tokens, InputError for a word that the
-    model knows already, NumericError where the loss is no number.
+    Raises what `check` raises, and NumericError where the loss is no number.
     """
+    check(model, subjects, config)
     words = _words(model, subjects, config)
     pictures = gallery(
         model, subjects, size=config.size or model.default_size, cell=grid(model), mirrored=config.mirror
@@ -152,7 +152,8 @@ def learn(
     group = Group({name: p for w in words for name, p in w.parameters().items()})
     known = {w.subject.word: w.vectors for w in words}  # to whoever looks at the model between two steps
     with gradient_checkpointing(model, config.gradient_checkpointing), words_attached(model, known):
-        done = yield from fit([group], of, config, run=run, held_out=held_out)
+        alone = config.replace(pivotal=0, pivotal_lr=0.0, rank=1)  # the tuning is a run of its own
+        done = yield from fit([group], of, alone, run=run, held_out=held_out)
     count = _vectors_at(done.steps - 1, config)  # those that have not joined have learnt nothing
     learnt = {w.subject.word: Word(_detached(w.vectors, count), w.subject.noun) for w in words}
     layers = None
@@ -228,16 +229,27 @@ def _image_word(word: str, index: int) -> str:
     return f"{word}~{index}~"
 
 
-def _words(model: Model, subjects: Sequence[Subject], config: Config) -> list[_Words]:
-    """Start vectors of every subject's word, and of its pictures' words."""
+def check(model: Model, subjects: Sequence[Subject], config: Config) -> None:
+    """Raise, before the work, PromptError for a model without words and for a subject without a word or a
+    start; ConfigError for a rank that does not fit; and what `check_subjects` raises.
+    """
     check_subjects(model, subjects)
+    for subject in subjects:
+        if not subject.word:
+            raise PromptError("Textual Inversion learns a word.", "Give one: --word '<rex>'.")
+        if not (config.initial or subject.noun):
+            raise PromptError("A word has to start from something.", "Give a class noun, such as dog.")
+    if config.pivotal:
+        check_rank(find_layers(model, ATTENTION), config.rank)
+
+
+def _words(model: Model, subjects: Sequence[Subject], config: Config) -> list[_Words]:
+    """Start vectors of every subject's word, and of its pictures' words. Raises PromptError for a start
+    without tokens.
+    """
     made: list[_Words] = []
     for subject in subjects:
         initial = config.initial or subject.noun
-        if not subject.word:
-            raise PromptError("Textual Inversion learns a word.", "Give one: --word '<rex>'.")
-        if not initial:
-            raise PromptError("A word has to start from something.", "Give a class noun, such as dog.")
         vectors = new_word(model, initial, vectors=config.vectors)
         images: list[tuple[nn.Parameter, ...]] = []
         if config.image_words:
@@ -263,13 +275,12 @@ def _pull(words: Sequence[_Words], start: dict[str, Tensor], config: Config) -> 
 
 @torch.no_grad()
 def _held_out(model: Model, pictures: Gallery, words: Sequence[_Words], config: Config, count: int) -> Tensor:
-    """The loss on fixed pictures, noise, times and sentences: the same for the same vectors."""
-    seed = rng.derive(config.seed, "held out")
-    bucket, drawn = pictures.draw(model, seed, 0, range(HELD_OUT))
-    # Times spread evenly: most of the chance of a loss is in the time.
-    times = (torch.arange(HELD_OUT) + 0.5) * model.schedule.num_train_timesteps / HELD_OUT
-    spread = Drawn(drawn.x0, drawn.eps, times.long(), drawn.pictures, drawn.seeds, drawn.mask, drawn.views)
-    return _denoised(model, bucket, spread, words, config, count).mean()
+    """The loss on fixed pictures of all sizes and subjects, noise, times and sentences: the same for the same
+    vectors.
+    """
+    shown = pictures.spread(model, rng.derive(config.seed, "held out"), HELD_OUT)
+    each = [_denoised(model, bucket, drawn, words, config, count) for bucket, drawn in shown]
+    return torch.cat(each).mean()
 
 
 def _tune(

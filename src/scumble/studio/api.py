@@ -7,7 +7,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from hashlib import sha256
 from pathlib import Path
 from secrets import randbelow
 from typing import Any
@@ -26,6 +25,7 @@ from scumble.studio.files import IMAGE, WEIGHTS, Stored
 from scumble.studio.history import redo_loop
 from scumble.studio.jobs import ENDED, Job
 from scumble.studio.problems import Refused, as_refused, not_found
+from scumble.studio.remains import learning_name, sweep
 from scumble.studio.security import cookie_header, session_of
 from scumble.studio.state import Studio
 from scumble.studio.verbs import VERBS, Verb, form, missing, prepare, size_of
@@ -148,8 +148,9 @@ def recipe(request: Request, name: str) -> Response:
 
 @router.delete("/images/{name}")
 def remove(request: Request, name: str) -> Any:
-    files = studio_of(request).files
-    files.remove(files.get(owner_of(request), name))
+    studio, owner = studio_of(request), owner_of(request)
+    studio.files.remove(studio.files.get(owner, name))
+    studio.jobs.forget_learning(owner)  # what was learnt of it, and not to the end
     return {"removed": name}
 
 
@@ -220,11 +221,10 @@ def loop_of(studio: Studio, job: Job) -> Loop[Done]:
 
 
 def _learning_name(studio: Studio, job: Job) -> str:
-    """Of the folder that a job learns in: the same for the same request, so that it goes on where a cancelled
-    one stopped; a new one where that one is finished."""
-    asked = json.dumps([job.verb, job.settings], sort_keys=True)
-    name = sha256(asked.encode()).hexdigest()[:32]
-    studio.files.sweep(job.session, keep=name)
+    """Of the folder that a job learns in, so that it goes on where a cancelled one stopped; a new one where
+    that one is finished."""
+    name = learning_name(job.verb, job.settings)
+    sweep(studio.files, job.session, keep=name)
     folder = studio.files.job_folder(job.session, name)
     return job.id if any(folder.glob("*.safetensors")) else name
 

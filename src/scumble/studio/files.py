@@ -41,8 +41,6 @@ __all__ = ["ID", "IMAGE", "WEIGHTS", "Files", "Stored"]
 
 ID = re.compile("[0-9a-f]{32}")
 IMAGE, WEIGHTS = "image", "weights"
-UNFINISHED = 2
-"""Cancelled learnings of a session that can be gone on with, at most."""
 SIDE = 256
 """Longest side of a thumbnail, in pixels."""
 PICTURES = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (8, b"WEBP"))
@@ -224,20 +222,17 @@ class Files:
         """Where a job writes."""
         return self.folder / session / job
 
-    def sweep(self, session: str, keep: str) -> None:
-        """Remove what cancelled learning left to go on from, but for the newest and the folder `keep`."""
-        runs = sorted((self.folder / session).glob("*/*.run"), key=lambda run: run.stat().st_mtime)
-        for run in runs[:-UNFINISHED]:
-            if run.parent.name != keep:
-                shutil.rmtree(run, ignore_errors=True)
+    def place(self, path: Path) -> str:
+        """Where a file lies below the studio's folder, as it is recorded."""
+        real = Path(os.path.realpath(path.parent)) / path.name
+        return os.path.relpath(real, os.path.realpath(self._settings.folder))
 
     def _keep(self, session: str, new: _New, job: str | None = None, parents: Sequence[str] = ()) -> Stored:
         main = new.recipe is not None and new.recipe.output is None
-        root = os.path.realpath(self._settings.folder)
         size = (None, None) if new.image is None else new.image.size
         stored = Stored(
             id=token_hex(16), session=session, kind=new.kind, name=new.name, label=_label(new),
-            place=os.path.relpath(os.path.realpath(new.path), root), width=size[0], height=size[1],
+            place=self.place(new.path), width=size[0], height=size[1],
             frames=None, bytes=new.path.stat().st_size, hash=sha256(new.path),
             recipe=new.recipe.to_json() if new.recipe else None, facts=json.dumps(dict(new.facts)),
             job=job, created=time.time(),
@@ -263,8 +258,12 @@ class Files:
         self._database.write("DELETE FROM file WHERE id = ?", stored.id)
         if path is not None:
             path.unlink(missing_ok=True)
+            session = Path(os.path.realpath(self.folder)) / stored.session
             with suppress(OSError):  # the folder of an upload is empty then, that of a job may be
-                path.parent.rmdir()
+                for folder in path.parents:
+                    if session not in folder.parents:
+                        break
+                    folder.rmdir()
 
     def _sums(self, which: str, *values: Any) -> tuple[int, int]:
         row = self._database.row(f"SELECT count(*), coalesce(sum(bytes), 0) FROM file {which}", *values)

@@ -32,7 +32,7 @@ TEXTS = frozenset({
 fetch, and so is not offered and not taken: a new one has to be looked at and put here first."""
 CAPS: dict[str, int] = {
     "count": 32, "batch": 32, "width": 2048, "height": 2048, "size": 2048, "seed": 2**53 - 1,
-    "prior_count": 2000,
+    "prior_count": 2000, "channels": 256, "learning_steps": 10_000, "layer_steps": 1000,
 }  # fmt: skip
 """Greatest values in the studio, where settings alone allow more: one person may not take all the machine,
 and JavaScript counts exactly up to 2^53."""
@@ -40,7 +40,10 @@ CHOICES: dict[str, Callable[[], Iterable[str]]] = {
     "sampler": lambda: SAMPLERS,
     "spacing": lambda: SPACINGS,
 }
-LABELS = {"lr": "Learning rate", "text_lr": "Learning rate of the text encoders", "t0": "Noise (t0)"}
+LABELS = {
+    "lr": "Learning rate", "text_lr": "Learning rate of the text encoders", "t0": "Noise (t0)",
+    "others": "Further subjects",
+}  # fmt: skip
 """Of names that are no words."""
 UNITS = (("pixel", "px"), ("degree", "°"), ("seconds", "s"))
 
@@ -128,6 +131,8 @@ def _free(shape: Mapping[str, Any]) -> bool:
 def _type(name: str, shape: Mapping[str, Any]) -> str:
     if name in ("seed", "weights"):
         return name
+    if name == "others":
+        return "subjects"
     if shape.get("type") == "array":
         return "pair" if "prefixItems" in shape else "words"
     return {"integer": "int", "number": "float", "boolean": "bool"}.get(str(shape.get("type")), "text")

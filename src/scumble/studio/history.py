@@ -9,15 +9,17 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from scumble.core.errors import InputError
+from scumble.core.errors import InputError, ScumbleError
 from scumble.core.events import Loop
 from scumble.history.recipe import Recipe
 from scumble.studio.bodies import read_json
 from scumble.studio.files import ID, IMAGE, WEIGHTS, Stored
+from scumble.studio.forms import CAPS
 from scumble.studio.jobs import Job
-from scumble.studio.problems import Refused
+from scumble.studio.problems import Refused, as_refused
 from scumble.studio.security import session_of
 from scumble.studio.state import Studio
+from scumble.studio.verbs import check_again
 from scumble.studio.work import Done, redo
 from scumble.verbs.find import MODELS
 
@@ -60,20 +62,28 @@ def _again(request: Request, name: str, asked: dict[str, Any]) -> Response:
     changes = asked.get("set", {})
     if not isinstance(changes, dict) or asked.keys() - {"set"}:
         raise Refused(422, "The changes are no object of settings.", 'Send {"set": {"steps": 50}}.')
-    for key, value in changes.items():
-        if not key.isidentifier() or len(key) > 60:
-            raise Refused(422, "There is no setting of that name.", field="set")
-        if len(json.dumps(value)) > studio.settings.text:
-            raise Refused(422, f"{key} is too long.", field=key)
+    try:
+        _checked(studio, stored, changes)
+    except ScumbleError as problem:
+        raise as_refused(problem, {*CAPS, "steps", "channels", *changes}) from problem
     studio.files.check_room(session.id)
     job = studio.jobs.add(session.id, "redo", {"of": stored.id, "set": changes})
     return JSONResponse({"id": job.id}, 202)
+
+
+def _checked(studio: Studio, stored: Stored, changes: dict[str, Any]) -> dict[str, str]:
+    """The changes as text, where a form would take the settings that they lead to. Raises ConfigError."""
+    recipe = Recipe.from_json(stored.recipe or "")
+    own = {f.hash: f for f in studio.files.all(stored.session, IMAGE)}
+    inputs = {i.role: [studio.files.path(own[i.hash])] for i in recipe.ingredients if i.hash in own}
+    return check_again(recipe, changes, inputs, studio.settings)
 
 
 def redo_loop(studio: Studio, job: Job) -> Loop[Done]:
     """The loop of a job that makes a result again. Files come from its session alone, by their hash: where
     the history of this machine's user has seen such content elsewhere is not asked."""
     stored = _redoable(studio, job.session, job.settings["of"])
+    changes = _checked(studio, stored, job.settings["set"])
     recipe = Recipe.from_json(stored.recipe or "")
     own = {f.hash: f for f in studio.files.all(job.session)}
     inputs: list[str] = []
@@ -86,10 +96,6 @@ def redo_loop(studio: Studio, job: Job) -> Loop[Done]:
     settings = studio.settings
     models = {"edit instruct": settings.editor, "edit text2live": settings.clip, "upscale": settings.enlarger}
     model = models.get(recipe.command, settings.model)
-    changes = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in job.settings["set"].items()
-    }
     folder = studio.files.job_folder(job.session, job.id)
     return redo(studio.files.path(stored), folder, inputs, changes, model or settings.model)
 

@@ -12,9 +12,10 @@ import logging
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from secrets import token_hex
 from threading import Condition, Thread
 from typing import Any
@@ -28,6 +29,7 @@ from scumble.core.memory import is_out_of_memory, too_little
 from scumble.studio.database import Database
 from scumble.studio.files import ID, Files
 from scumble.studio.problems import Refused, not_found
+from scumble.studio.remains import finished, forget_runs, ids_in, tidy, tidy_all
 from scumble.studio.settings import Settings
 from scumble.studio.work import Done
 
@@ -39,8 +41,6 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "faile
 ENDED = (DONE, FAILED, CANCELLED)
 MODELS = 3
 """Models that are kept loaded, at most: one that draws, one that edits, one CLIP."""
-GIVEN = ("subject", "photos")
-"""Folders of a job with what went into it."""
 REMEMBERED = 200
 """Ended jobs of a session that are listed though nothing came of them, at most."""
 FORGET = (
@@ -220,6 +220,7 @@ class Jobs:
             while (job := self._next()) is not None:
                 try:
                     broken = self._do(job)
+                    self.forget_learning(job.session)
                 except Exception as problem:  # its end cannot be written down, say on a full disk
                     log.error("The job %s was not recorded.", job.id, exc_info=problem)
                     job.state, broken = FAILED, True
@@ -249,7 +250,8 @@ class Jobs:
         try:
             done = self._followed(job)
             if done is not None:
-                self._keep(job, done)
+                self._keep(job, done.paths, done.facts)
+                tidy(self._files, job.session, job.id)
                 job.note = done.note
                 self._finish(job, DONE)
             else:
@@ -258,7 +260,7 @@ class Jobs:
                     raise STOPPED
                 self._finish(job, CANCELLED)
         except Exception as problem:
-            if done is None and job.step:
+            if done is None:
                 self._salvage(job)
             self._finish(job, FAILED, _explained(problem, job))
             return not isinstance(problem, InputError | Refused)
@@ -277,21 +279,19 @@ class Jobs:
             loop.close()
         return None
 
-    def _keep(self, job: Job, done: Done) -> None:
-        parents = list(_ids(job.settings))
-        self._files.add_results(job.session, job.id, done.paths, parents, done.facts)
+    def _keep(
+        self, job: Job, paths: Sequence[Path], facts: Mapping[Path, Mapping[str, Any]] | None = None
+    ) -> None:
+        self._files.add_results(job.session, job.id, paths, list(ids_in(job.settings)), facts or {})
 
     def _salvage(self, job: Job) -> None:
-        """Keep the pictures that a job had finished when it ended early."""
-        known = {stored.place for stored in self._files.of_job(job.id)}
-        folder = self._files.job_folder(job.session, job.id)
-        paths = [
-            path
-            for path in sorted(folder.rglob("*.png"))
-            if not path.name.startswith(".") and path.parent.name not in GIVEN
-        ]
-        if paths and not known:
-            self._keep(job, Done(paths))
+        """Keep the pictures that a job had finished when it ended early, and nothing else of it."""
+        self._keep(job, finished(self._files, job.session, job.id))
+        tidy(self._files, job.session, job.id)
+
+    def forget_learning(self, session: str) -> None:
+        """Let go of cancelled learning whose pictures have been removed."""
+        forget_runs(self._files, self._database, session)
 
     def _finish(self, job: Job, state: str, problem: ScumbleError | None = None) -> None:
         if problem is not None:
@@ -316,12 +316,16 @@ class Jobs:
 
     def _recover(self) -> None:
         """Queue what waited when the studio last ended; what ran then has failed, as it may be what ended
-        it."""
-        self._database.write(
-            "UPDATE job SET state = ?, error = ?, remedy = ? WHERE state = ?",
-            FAILED, STOPPED.message, STOPPED.remedy, RUNNING,
-        )  # fmt: skip
+        it, and what it had finished is kept."""
         query = f"SELECT {COLUMNS} FROM job WHERE state = ? ORDER BY number"
+        for row in self._database.rows(query, RUNNING):
+            job = _job(row)
+            try:
+                self._salvage(job)
+            except (OSError, ScumbleError) as problem:  # the studio starts all the same
+                log.error("What the job %s had finished was not kept.", job.id, exc_info=problem)
+            self._finish(job, FAILED, STOPPED)
+        tidy_all(self._files, self._database)
         for row in self._database.rows(query, WAITING):
             job = _job(row)
             self._queue.append(job)
@@ -351,16 +355,6 @@ def _explained(problem: Exception, job: Job) -> ScumbleError:
         return InputError(problem.error, problem.remedy)
     log.error("The job %s (%s) failed.", job.id, job.verb, exc_info=problem)
     return UNFORESEEN
-
-
-def _ids(value: object) -> Any:
-    """Every id of a file in the settings of a job."""
-    if isinstance(value, str):
-        if ID.fullmatch(value):
-            yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _ids(inner)
 
 
 def _data_url(picture: Image.Image) -> str:

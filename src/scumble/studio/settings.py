@@ -58,6 +58,8 @@ class Settings(Config):
     """Pixels of a picture, at most."""
     text: Annotated[int, Field(ge=1)] = 10_000
     """Characters of one text, at most."""
+    work: Annotated[int, Field(ge=1)] = 200_000
+    """Work of one job, at most, in steps of a picture of 512 x 512 pixels; see `scumble.studio.limits`."""
     waiting: Annotated[int, Field(ge=1)] = 100
     """Jobs in the queue, at most, of all sessions."""
     session_waiting: Annotated[int, Field(ge=1)] = 20

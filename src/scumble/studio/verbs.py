@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from scumble.adapters.tokens import check_word
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError, InputError, ModelError, ScumbleError
 from scumble.core.events import Loop
+from scumble.history.recipe import Recipe
 from scumble.methods import (
     custom_diffusion,
     dreambooth,
@@ -25,14 +27,16 @@ from scumble.models import toybox
 from scumble.models.assemble import default_size
 from scumble.studio import work
 from scumble.studio.files import IMAGE, WEIGHTS
-from scumble.studio.forms import CAPS, fields_of, is_offered
+from scumble.studio.forms import fields_of, is_offered
+from scumble.studio.limits import check_job, check_texts, checked
 from scumble.studio.settings import Settings
-from scumble.studio.work import Done, Larger, Learning, LearningLarger, Task
+from scumble.studio.work import Done, Larger, Learning, LearningLarger, MergeConfig, Task
 from scumble.verbs.compare_task import METHODS, CompareConfig
 from scumble.verbs.composite import CompositeConfig
 from scumble.verbs.edit_instruct import InstructConfig
 from scumble.verbs.edit_sdedit import SdeditConfig
 from scumble.verbs.edit_text2live import Text2liveConfig
+from scumble.verbs.find import MODELS
 from scumble.verbs.generate import GenerateConfig
 from scumble.verbs.learn import config_for
 from scumble.verbs.load import ModelConfig
@@ -40,13 +44,15 @@ from scumble.verbs.strokes import StrokesConfig
 from scumble.verbs.upscale import UpscaleConfig
 from scumble.verbs.vision import VisionConfig
 
-__all__ = ["VERBS", "Input", "Verb", "form", "missing", "prepare", "size_of"]
+__all__ = ["VERBS", "Input", "Verb", "check_again", "form", "missing", "prepare", "size_of"]
 
 Find = Callable[[object, str], Path]
 """The file with an id, of a kind. Raises Refused."""
 MOST_PICTURES = 50
 STRONGEST = 10.0
 """Of the scale of learnt weights, either way."""
+ALONE = ("count", "batch")
+"""Settings of a run that one picture of it, made again, has no use for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ PHOTOS = Input("photos", "A few photos of a subject, for the methods that learn.
 PICTURE = Input("image", "The picture to edit.", required=True)
 MASK = Input("mask", "White where something may change; none is everywhere.", "mask")
 PICTURES = Input("images", "A few pictures of the subject; 3 to 5 are good.", "images", required=True)
-SUBJECT = ("word", "noun", "preset", "steps")
+SUBJECT = ("word", "noun", "others", "preset", "steps")
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
@@ -132,6 +138,10 @@ VERBS: dict[str, Verb] = {
             "learn-custom-diffusion", "Learn a concept", "Teach the model a concept in its attention alone.",
             custom_diffusion.Config, work.learn, (PICTURES,), SUBJECT,
             custom_diffusion.PRESETS, extra=Learning, method="custom-diffusion",
+        ),
+        Verb(
+            "merge", "Merge what was learnt", "Make one file of several, for prompts that have them all.",
+            MergeConfig, work.merge, plain=("weights", "how"),
         ),
         Verb(
             "strokes", "Strokes from a picture", "Paint over a picture with a broad brush and few colours.",
@@ -204,6 +214,11 @@ def _side(model: str) -> int:
     return default_size(models.find(model, offline=True))
 
 
+def _drawn_at(settings: Settings) -> int | None:
+    size = size_of(settings.model)
+    return None if size is None else size[0]
+
+
 # Forms
 
 
@@ -238,21 +253,49 @@ def prepare(verb: Verb, asked: Mapping[str, Any], settings: Settings, find: Find
         if name in verb.config.model_fields and not is_offered(verb.config, name):
             raise ConfigError(f"{name} is chosen when the studio starts.", "Leave it out.")
     inputs = {one.name: _input(one, asked.pop(one.name, None), find) for one in verb.inputs}
-    _check_texts(asked, settings.text)
-    for name, most in CAPS.items():
-        if isinstance(asked.get(name), int | float) and asked[name] > most:
-            raise ConfigError(f"{name} cannot be {str(asked[name])[:20]}: {most} is the most here.")
-    if isinstance(asked.get("steps"), int) and not verb.method and asked["steps"] > 1000:
-        raise ConfigError(f"steps cannot be {str(asked['steps'])[:20]}: 1000 is the most here.")
+    check_texts(asked, settings.text)
     if "weights" in asked:
         asked["weights"] = _weights(asked["weights"], find)
+    if verb.method and "others" in asked:
+        asked["others"] = _others(asked["others"], find)
     extra = None
     if verb.extra is not None:
         extra = verb.extra.of({name: asked.pop(name) for name in verb.extra.model_fields if name in asked})
     if isinstance(extra, Learning):
         _check_learning(extra, len(inputs["images"]))
     config = _config(verb, asked, extra, settings)
-    return Task(verb.method, config, inputs, folder, settings, extra)
+    task = Task(verb.method, config, inputs, folder, settings, extra)
+    check_job(task, _drawn_at(settings))
+    return task
+
+
+def check_again(
+    recipe: Recipe, changes: Mapping[str, Any], inputs: Mapping[str, list[Path]], settings: Settings
+) -> dict[str, str]:
+    """Whether a result may be made again with `changes`, by the rules of `prepare`; returns them as
+    `scumble redo --set` has them. `inputs` are the files that went in, by their roles.
+
+    Raises ConfigError.
+    """
+    verb = VERBS.get(recipe.command.replace(" ", "-"))
+    if verb is None:
+        raise InputError("What this command made cannot be made again here.", "Use its settings in a form.")
+    known = verb.config.model_fields
+    for name in changes:
+        if name in known and (name == "weights" or not is_offered(verb.config, name)):
+            raise ConfigError(f"{name} cannot be changed here.", "Use the settings in a form.")
+        if name in ALONE and recipe.output != "grid":
+            raise ConfigError(f"{name} cannot be changed here: one picture is made again.")
+    check_texts(changes, settings.text)
+    before: dict[str, Any] = recipe.settings | ({"seed": recipe.seed} if "seed" in known else {})
+    if recipe.batch is not None and "count" in known and not changes:
+        before |= {"count": recipe.batch[1], "batch": recipe.batch[1]}
+    config = checked(verb.config, {**before, **changes})
+    larger = Larger(upscale=any(one.role in MODELS for one in recipe.ingredients))
+    check_job(Task("", config, inputs, Path(), settings, larger), _drawn_at(settings))
+    return {
+        name: value if known[name].annotation is str else json.dumps(value) for name, value in changes.items()
+    }
 
 
 def _config(verb: Verb, asked: dict[str, Any], extra: Config | None, settings: Settings) -> Config:
@@ -275,7 +318,7 @@ def _config(verb: Verb, asked: dict[str, Any], extra: Config | None, settings: S
         ours |= {"clip": settings.clip}
     else:
         ours = {}
-    return verb.config.of(asked | ours)
+    return checked(verb.config, asked | ours)
 
 
 def _there(model: str | None, option: str) -> str:
@@ -320,7 +363,30 @@ def _weights(value: object, find: Find) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _others(value: object, find: Find) -> list[dict[str, Any]]:
+    """Further subjects, with files for ids. Raises ConfigError."""
+    wrong = ConfigError("others is no list of {images, word, noun}.")
+    if not isinstance(value, list):
+        raise wrong
+    found: list[dict[str, Any]] = []
+    for one in cast("list[Any]", value):
+        if not isinstance(one, dict):
+            raise wrong
+        subject = cast("dict[str, Any]", one)
+        if not (files := _input(PHOTOS, subject.get("images"), find)):
+            raise ConfigError("others has a subject without pictures.", "Give it a few, or take it away.")
+        found.append({**subject, "images": [str(file) for file in files]})
+    return found
+
+
 def _check_learning(learning: Learning, pictures: int) -> None:
+    words = [learning.word, *(one.word for one in learning.others)]
+    for word in words[1:]:
+        if not word or words.count(word) > 1:
+            raise ConfigError(f"others has the word {word[:40]!r}.", "Give each subject a word of its own.")
+        check_word(word)
+    if pictures + sum(len(one.images) for one in learning.others) > MOST_PICTURES:
+        raise ConfigError(f"others brings the pictures to more than {MOST_PICTURES}, which are the most.")
     if learning.word:
         check_word(learning.word)
     elif not learning.described:
@@ -329,14 +395,3 @@ def _check_learning(learning: Learning, pictures: int) -> None:
         raise ConfigError(
             f"described has {len(learning.described)} captions for {pictures} pictures.", "Give one for each."
         )
-
-
-def _check_texts(value: object, most: int, name: str = "") -> None:
-    if isinstance(value, str) and len(value) > most:
-        raise ConfigError(f"{name or 'A setting'} has {len(value):,} characters, and {most:,} are the most.")
-    if isinstance(value, Mapping):
-        for key, inner in cast("Mapping[str, object]", value).items():
-            _check_texts(inner, most, name or key[:60])
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for inner in cast("Sequence[object]", value):
-            _check_texts(inner, most, name)

@@ -6,9 +6,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, Self, cast
 
+from pydantic import Field, model_validator
+
+from scumble.adapters.merge import RIDGE
 from scumble.core.config import Config
+from scumble.core.errors import ConfigError
 from scumble.core.events import Loop, Progress
 from scumble.core.files import safe_name
 from scumble.studio.settings import Settings
@@ -24,7 +28,8 @@ from scumble.verbs.compare_task import CompareConfig
 from scumble.verbs.compare_task import Task as Comparison
 from scumble.verbs.generate import PREVIEW_EVERY, GenerateConfig, draw_to
 from scumble.verbs.learn import learn_to, run_folder
-from scumble.verbs.load import ModelConfig
+from scumble.verbs.load import ModelConfig, scaled_weights
+from scumble.verbs.merge import merge_to
 from scumble.verbs.outputs import Saved
 from scumble.verbs.redo import redo_to
 
@@ -33,6 +38,8 @@ __all__ = [
     "Larger",
     "Learning",
     "LearningLarger",
+    "MergeConfig",
+    "Other",
     "Task",
     "compare",
     "composite",
@@ -41,6 +48,7 @@ __all__ = [
     "edit_text2live",
     "generate",
     "learn",
+    "merge",
     "redo",
     "strokes",
     "upscale",
@@ -50,6 +58,17 @@ LAYER_PREVIEW_EVERY = 10
 """Steps from one preview to the next of an edit by a layer, whose steps are quick."""
 LEARNING_PREVIEW_EVERY = 100
 """The same of learning, where a preview takes as long as a few steps."""
+
+
+class Other(Config):
+    """A further subject."""
+
+    images: tuple[str, ...]
+    """Its pictures."""
+    word: str
+    """Its own word."""
+    noun: str = ""
+    """What it is a kind of."""
 
 
 class Learning(Config):
@@ -63,6 +82,8 @@ class Learning(Config):
     """Settings to start from."""
     described: tuple[str, ...] = ()
     """A caption for each picture, in their order, where they show what words can tell."""
+    others: tuple[Other, ...] = ()
+    """Further subjects to learn together with this one, each with its photos, its word and its noun."""
 
 
 class Larger(Config):
@@ -77,6 +98,24 @@ class LearningLarger(Learning):
 
     upscale: bool = False
     """Teach the studio's upscaler the subject too; the weights then serve both."""
+
+
+class MergeConfig(Config):
+    """How several learnt files are made into one."""
+
+    how: Literal["auto", "closed-form", "sum"] = "auto"
+    """closed-form keeps what each word means, where only keys and values were learnt; sum adds all up; auto
+    takes the first where it can."""
+    ridge: Annotated[float, Field(ge=0, le=1)] = RIDGE
+    """How much the closed form gives way where words are much alike."""
+    weights: tuple[str, ...]
+    """What is made into one, each with its strength."""
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        if len(self.weights) < 2:
+            raise ConfigError(f"weights has {len(self.weights)} of them: two or more can be merged.")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +206,8 @@ def upscale(task: Task) -> Loop[Done]:
 
 
 def compare(task: Task) -> Loop[Done]:
-    """Each method's picture, and what it learnt, with its row of the table."""
+    """Each method's picture, and what it learnt, with its row of the table. The photos' copies, and the page,
+    which shows what was given, are not among these: they go when the job ends."""
     photos = _copied(task.inputs["photos"], task.folder / "photos") if task.inputs["photos"] else None
     given = {role: task.maybe(role) for role in ("image", "guide", "mask")} | {"subject": photos}
     asked = Comparison.of(cast("CompareConfig", task.config), **given)
@@ -187,32 +227,61 @@ def compare(task: Task) -> Loop[Done]:
 def learn(task: Task) -> Loop[Done]:
     """Learning goes on from its last checkpoint where the same was begun before and cancelled."""
     told, where = cast("Learning", task.extra), task.settings
-    subject = _subject(task, told)
-    on = ModelConfig(model=where.model, device=where.device, dtype=where.dtype, low_memory=where.low_memory)
-    out = task.folder / f"{safe_name(told.word, fallback='concept')}.safetensors"
-    subjects = [(subject, told.word, told.noun)]
+    subjects = [(_subject(task, told), told.word, told.noun)]
+    for number, other in enumerate(told.others, 1):
+        files = [Path(file) for file in other.images]
+        subjects.append((_copied(files, _given(task) / str(number)), other.word, other.noun))
+    out = task.folder / f"{_named([word for _, word, _ in subjects], 'concept')}.safetensors"
     upscaler = where.enlarger if getattr(told, "upscale", False) else None
-    learnt = yield from learn_to(
-        task.method,
-        subjects,
-        cast("FitConfig", task.config),
-        on,
-        out,
-        upscaler=upscaler,
-        preview_every=LEARNING_PREVIEW_EVERY,
-    )
-    for folder in (run_folder(out), subject):
-        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        learnt = yield from learn_to(
+            task.method,
+            subjects,
+            cast("FitConfig", task.config),
+            _on(where),
+            out,
+            upscaler=upscaler,
+            preview_every=LEARNING_PREVIEW_EVERY,
+        )
+    finally:  # cancelled too: they are copied again where it goes on
+        shutil.rmtree(_given(task), ignore_errors=True)
+    shutil.rmtree(run_folder(out), ignore_errors=True)
     note = f"{learnt.before} {learnt.note}".strip()
     return Done([learnt.path], note, {learnt.path: {"use": learnt.use}})
 
 
+def merge(task: Task) -> Loop[Done]:
+    config = cast("MergeConfig", task.config)
+    words = [word for text in config.weights for word in scaled_weights(text)[1].words]
+    out = task.folder / f"{_named(words, 'merged')}.safetensors"
+    yield Progress(stage="merging", step=0, total=1)
+    merged = merge_to(config.weights, _on(task.settings), out, how=config.how, ridge=config.ridge)
+    yield Progress(stage="merging", step=1, total=1)
+    return Done([merged.path], merged.note, {merged.path: {"use": " and ".join(merged.words)}})
+
+
+def _named(words: Sequence[str], fallback: str) -> str:
+    """A name for a file that knows `words`."""
+    bare = [name for word in words if (name := safe_name(word, fallback=""))]
+    return safe_name("-".join(bare), fallback=fallback)
+
+
+def _on(where: Settings) -> ModelConfig:
+    """The model that draws, where it is to compute."""
+    return ModelConfig(model=where.model, device=where.device, dtype=where.dtype, low_memory=where.low_memory)
+
+
 def _subject(task: Task, told: Learning) -> Path:
     """A folder with the pictures, in their order, and their captions."""
-    folder = _copied(task.inputs["images"], task.folder / "subject")
+    folder = _copied(task.inputs["images"], _given(task) / "0")
     for number, text in enumerate(told.described):
         (folder / f"{number:02d}.txt").write_text(text)
     return folder
+
+
+def _given(task: Task) -> Path:
+    """Where copies of what is learnt from lie, a folder for each subject."""
+    return task.folder / "subject"
 
 
 def _copied(files: Sequence[Path], folder: Path) -> Path:
@@ -224,7 +293,7 @@ def _copied(files: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
-def redo(what: Path, folder: Path, inputs: list[str], changes: Mapping[str, Any], model: str) -> Loop[Done]:
+def redo(what: Path, folder: Path, inputs: list[str], changes: Mapping[str, str], model: str) -> Loop[Done]:
     """Make a result of the studio again, from the files of its own session alone."""
     out = folder / what.name
     texts = [f"{name}={value}" for name, value in changes.items()]

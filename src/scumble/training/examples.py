@@ -116,11 +116,12 @@ def draw(
     purpose: str,
     *,
     shares: Tensor | None = None,
+    pictures: Sequence[int] | None = None,
 ) -> Drawn:
     """The examples with numbers `rows` of a step: which picture and view, latents, noise and time of each.
 
     An example depends on `seed`, `purpose`, `step` and its number only. Pictures are drawn in proportion to
-    `shares` (N,), equally without.
+    `shares` (N,), equally without; or they are `pictures`, one an example.
     """
     seeds = [rng.derive(seed, purpose, step, row) for row in rows]
     chance = rng.generators(seeds)
@@ -131,6 +132,9 @@ def draw(
         for pick, of in zip(picks, seeds, strict=True):
             again = rng.generator(rng.derive(of, "picture"))
             pick[0] = int(torch.multinomial(shares, 1, generator=again))
+    if pictures is not None:
+        for pick, given in zip(picks, pictures, strict=True):
+            pick[0] = given
     device, shape = latents.mean.device, latents.mean.shape[2:]
     t = torch.tensor([pick[2] for pick in picks])  # stays on the CPU, where levels are looked up
     picture, view = torch.tensor([pick[:2] for pick in picks]).T.to(device, non_blocking=True)

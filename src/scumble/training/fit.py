@@ -4,30 +4,29 @@ A loss is a pure function of the weights, the step and the numbers of the exampl
 from generators seeded with these. So a run that was stopped and taken up again equals one that never stopped,
 bit for bit, and how a batch is cut into micro-batches or spread over processes changes nothing but rounding.
 
-Nothing in a step waits for the device: losses are added up there and read every REPORT steps.
+Nothing in a step waits for the device: losses and lengths of gradients are added up there and read every
+REPORT steps. What is not finite by then is not kept: it stops the fit, before a checkpoint or the result.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
 import torch
 from accelerate import PartialState
 from pydantic import Field
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from scumble.core.config import Config
 from scumble.core.errors import InputError, MissingExtraError, NumericError
 from scumble.core.events import Loop, Progress
 from scumble.core.runs import RunFolder
+from scumble.training.checkpoints import Kept, restore, save, settings_digest
 from scumble.training.processes import processes
 
 __all__ = ["Average", "FitConfig", "Fitted", "Group", "HeldOut", "Loss", "fit", "learning_rate"]
@@ -158,13 +157,13 @@ def fit(
     """Lower `loss` by AdamW over the parameters of all groups, from the newest sound checkpoint in `run`.
 
     When it is done the parameters hold the result; `average` shows what they would hold on the way. Raises
-    NumericError as soon as a loss is seen not to be finite, the last checkpoint being from before it;
-    InputError where `run` holds the checkpoint of another fit.
+    NumericError as soon as a loss or a gradient is seen not to be finite, the last checkpoint being from
+    before it; InputError where `run` holds the checkpoint of another fit, or of one that is longer.
     """
     state = _State.of(groups, config)
     if average is not None:
         average.pairs = list(zip(state.parameters.values(), state.averages, strict=False))
-    done = Fitted(steps=_restore(run, state, config))
+    done = Fitted(steps=_taken_up(run, state, config))
     done.held_out, done.losses = state.held_out, state.losses
     done.stopped_early = _settled(state.held_out, held_out)
     before = [_first(p).clone() for p in state.parameters.values()]
@@ -175,7 +174,7 @@ def fit(
         done.steps, since = done.steps + 1, since + 1
         last = done.steps == config.steps
         if since == REPORT or last or done.steps % config.checkpoint_every == 0:
-            seen = _read(total, since, done.steps, config)
+            seen = _read(state, total, since, done.steps, run)
             done.losses.append(seen)
             total, since = torch.zeros_like(total), 0
             if run is not None and state.process.is_main_process:
@@ -184,9 +183,14 @@ def fit(
                 )
         if held_out is not None and done.steps % held_out.every == 0:
             state.held_out.append(float(held_out.loss(done.steps - 1)))
+            if not math.isfinite(state.held_out[-1]):
+                raise _no_number(f"The held-out loss was not a number after step {done.steps}", run)
             done.stopped_early = _settled(state.held_out, held_out)
-        if run is not None and (done.steps % config.checkpoint_every == 0 or last or done.stopped_early):
-            _save(run, state, done.steps, config)
+        if last or done.stopped_early or (run is not None and done.steps % config.checkpoint_every == 0):
+            if not _is_sound(state):
+                raise _no_number(f"What is learnt was not a number after step {done.steps}", run)
+            if run is not None and state.process.is_main_process:
+                save(run, state.kept(done.steps, config), state.parameters, state.optimiser, state.averages)
         yield Progress(stage=stage, step=done.steps, total=config.steps, loss=seen)
     _take_average(state)
     done.moved = max(
@@ -236,6 +240,10 @@ class _State:
         averages = [p.detach().clone() for p in parameters.values()] if config.ema else []
         return cls(parameters, _optimiser(settings, config), averages, processes())
 
+    def kept(self, steps: int, config: FitConfig) -> Kept:
+        """What a checkpoint after `steps` steps says beside its tensors."""
+        return Kept(steps, settings_digest(self.parameters, config), self.held_out, self.losses)
+
 
 def _optimiser(settings: list[dict[str, Any]], config: FitConfig) -> torch.optim.Optimizer:
     if config.optimiser == "adamw":
@@ -245,6 +253,21 @@ def _optimiser(settings: list[dict[str, Any]], config: FitConfig) -> torch.optim
     except ImportError:
         raise MissingExtraError("adamw8bit needs bitsandbytes.", "Install it, or take adamw.") from None
     return eight_bit(settings, lr=config.lr)
+
+
+def _taken_up(run: RunFolder | None, state: _State, config: FitConfig) -> int:
+    """Put the newest sound checkpoint into the state; the number of steps that it had taken."""
+    if run is None:
+        return 0
+    wanted = state.kept(config.steps, config)
+    found, complaints = restore(run, wanted, state.parameters, state.optimiser, state.averages)
+    what = "It was begun anew." if found is None else "An older checkpoint was taken."
+    state.complaints += [f"{complaint} {what}" for complaint in complaints]
+    if found is None:
+        return 0
+    state.held_out += found.held_out
+    state.losses += found.losses
+    return found.steps
 
 
 def _step(state: _State, loss: Loss, step: int, config: FitConfig) -> Tensor:
@@ -281,16 +304,34 @@ def _add_up(state: _State, total: Tensor) -> None:
     torch.distributed.all_reduce(total)
 
 
-def _read(total: Tensor, count: int, step: int, config: FitConfig) -> float:
-    mean = float(total) / count
-    if not math.isfinite(mean):
-        kept = config.checkpoint_every * ((step - 1) // config.checkpoint_every)
-        raise NumericError(
-            f"The loss was not a number in the {count} steps before step {step + 1}; the state after step "
-            f"{kept} is kept.",
-            "Take a smaller learning rate, or float32.",
-        )
-    return mean
+def _read(state: _State, total: Tensor, count: int, step: int, run: RunFolder | None) -> float:
+    """The mean loss of the last `count` steps, read together with the lengths of the gradients."""
+    assert state.pulls is not None
+    loss, pulls = torch.stack([total, state.pulls.to(total)]).tolist()
+    for what, figure in (("The loss", loss), ("A gradient", pulls)):
+        if not math.isfinite(figure):
+            raise _no_number(f"{what} was not a number in the {count} steps before step {step + 1}", run)
+    return loss / count
+
+
+def _is_sound(state: _State) -> bool:
+    """Whether gradients, parameters and what the optimiser keeps are finite, in one look at the device."""
+    kept = [value for of in state.optimiser.state.values() for value in of.values()]
+    tensors = [*state.parameters.values(), *(v for v in kept if isinstance(v, Tensor)), state.pulls]
+    device = next(iter(state.parameters.values())).device
+    finite = [t.detach().isfinite().all().to(device) for t in tensors if t is not None]
+    return bool(torch.stack(finite).all())
+
+
+def _no_number(what: str, run: RunFolder | None) -> NumericError:
+    """`what` happened, and what is kept. A run has settings of its own: another rate begins anew."""
+    kept = None if run is None else run.latest_checkpoint()[0]
+    if run is None or kept is None:
+        return NumericError(f"{what}.", "Take a smaller learning rate, or float32.")
+    return NumericError(
+        f"{what}; the state after step {int(kept.stem)} is kept in {run.path}.",
+        "Remove that folder and take a smaller learning rate; or go on from it in float32.",
+    )
 
 
 def _settled(losses: Sequence[float], held_out: HeldOut | None) -> bool:
@@ -305,60 +346,3 @@ def _take_average(state: _State) -> None:
     with torch.no_grad():
         for parameter, average in zip(state.parameters.values(), state.averages, strict=False):
             parameter.copy_(average)
-
-
-# Checkpoints
-
-
-def _digest(state: _State, config: FitConfig) -> str:
-    """What a checkpoint must agree with to be gone on from: parameters, and settings but the length."""
-    shapes = {name: list(p.shape) for name, p in state.parameters.items()}
-    lengths = {"steps", "checkpoint_every", "micro_batch", "gradient_checkpointing"}
-    settings = config.model_dump(mode="json", exclude=lengths)
-    return sha256(json.dumps([shapes, settings], sort_keys=True).encode()).hexdigest()
-
-
-def _save(run: RunFolder, state: _State, step: int, config: FitConfig) -> None:
-    if not state.process.is_main_process:
-        return
-    tensors: dict[str, Tensor] = {}
-    for i, (name, parameter) in enumerate(state.parameters.items()):
-        tensors[f"{name}/value"] = parameter.detach().contiguous()
-        for key, value in state.optimiser.state[parameter].items():
-            tensors[f"{name}/{key}"] = torch.as_tensor(value).contiguous()
-        if state.averages:
-            tensors[f"{name}/average"] = state.averages[i]
-    seen = {"held_out": json.dumps(state.held_out), "losses": json.dumps(state.losses)}
-    run.write_checkpoint(step, tensors, {"digest": _digest(state, config), "step": str(step)} | seen)
-
-
-def _restore(run: RunFolder | None, state: _State, config: FitConfig) -> int:
-    """Put the newest sound checkpoint into the state; the number of steps that it had taken."""
-    path, complaints = (None, []) if run is None else run.latest_checkpoint()
-    state.complaints += [f"{complaint} An older checkpoint was taken." for complaint in complaints]
-    if path is None:
-        return 0
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        if metadata.get("digest") != _digest(state, config):
-            raise InputError(
-                f"{path.parent.parent} holds a run with other settings.",
-                "Give another output, or remove that folder.",
-            )
-        keys: dict[str, list[str]] = {}
-        names = file.keys()
-        for key in names:
-            name, kind = key.rsplit("/", 1)
-            keys.setdefault(name, []).append(kind)
-        with torch.no_grad():
-            for i, (name, parameter) in enumerate(state.parameters.items()):
-                parameter.copy_(file.get_tensor(f"{name}/value"))
-                kinds = [kind for kind in keys[name] if kind not in ("value", "average")]
-                state.optimiser.state[parameter] = {
-                    kind: file.get_tensor(f"{name}/{kind}").to(parameter.device) for kind in kinds
-                }
-                if state.averages:
-                    state.averages[i].copy_(file.get_tensor(f"{name}/average"))
-        state.held_out += json.loads(metadata["held_out"])
-        state.losses += json.loads(metadata.get("losses", "[]"))  # which older checkpoints do not have
-        return int(metadata["step"])

@@ -5,14 +5,16 @@ that each example is told with.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, cycle, islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from scumble.adapters.tokens import check_new_word
+from scumble.adapters.weights import MAX_TEXT
 from scumble.core import rng
 from scumble.core.errors import InputError, PromptError
 from scumble.data.augment import View, prefixed
@@ -93,6 +95,33 @@ class Gallery:
         uneven = None if bool((share == share[0]).all()) else share
         return bucket, draw(model, bucket.latents, seed, step, rows, "example", shares=uneven)
 
+    def spread(self, model: Model, seed: int, count: int) -> list[tuple[Bucket, Drawn]]:
+        """`count` examples, or as many more as it takes to see every bucket of every subject: the subjects
+        take turns, and of each its buckets, and of these its pictures. Times are spread evenly, since most of
+        the chance of a loss is in the time.
+        """
+        owned: dict[int, dict[int, list[int]]] = {}
+        for b, bucket in enumerate(self.buckets):
+            for picture, (owner, _) in enumerate(bucket.origins):
+                owned.setdefault(owner, {}).setdefault(b, []).append(picture)
+        total = max(count, len(owned) * max(len(in_buckets) for in_buckets in owned.values()))
+        turns = zip(*(_in_turn(owned[owner]) for owner in sorted(owned)), strict=True)  # endless, all of them
+        chosen = list(islice(chain.from_iterable(turns), total))
+        found: list[tuple[Bucket, Drawn]] = []
+        for b, bucket in enumerate(self.buckets):
+            rows = [row for row, (which, _) in enumerate(chosen) if which == b]
+            pictures = [chosen[row][1] for row in rows]
+            drawn = draw(model, bucket.latents, seed, 0, rows, "example", pictures=pictures)
+            times = (torch.tensor(rows) + 0.5) * model.schedule.num_train_timesteps / total
+            found.append((bucket, replace(drawn, t=times.long())))
+        return found
+
+
+def _in_turn(pictures: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """(bucket, picture) without end: one of each bucket after another."""
+    sources = {bucket: cycle(of) for bucket, of in pictures.items()}
+    return ((bucket, next(source)) for bucket, source in cycle(list(sources.items())))
+
 
 def gallery(
     model: Model,
@@ -172,11 +201,18 @@ def subject_loss(
 
 
 def check_subjects(model: Model, subjects: Sequence[Subject]) -> None:
-    """Raise PromptError for a model without words; InputError for an upscaler, in float16, for a word that
-    the model knows already, and for one word for two subjects; WeightsError for what can be no word.
+    """Raise PromptError for a model without words; InputError for an upscaler, for a model that is shown more
+    than what it denoises, in float16, for a word that the model knows already, for one word for two subjects,
+    and for a noun that no file can hold; WeightsError for what can be no word.
     """
     if model.upscaling is not None:
         raise InputError(f"{model.name} is an upscaler.", "Learn on a model that draws; see --upscaler.")
+    channels = int(model.denoiser.config.in_channels)
+    if channels != model.latent_channels:
+        raise InputError(
+            f"{model.name} reads {channels} channels and draws {model.latent_channels}: it edits pictures.",
+            "Learn on a model that draws from words alone.",
+        )
     if not model.text_encoders:
         raise PromptError(f"{model.name} is a model without words.", "Choose one that reads prompts.")
     if model.dtype == torch.float16:
@@ -184,3 +220,8 @@ def check_subjects(model: Model, subjects: Sequence[Subject]) -> None:
     words = [check_new_word(model, subject.word) for subject in subjects if subject.word]
     if twice := {word for word in words if words.count(word) > 1}:
         raise InputError(f"{min(twice)!r} is to be the word for two subjects.", "Give each its own.")
+    for noun in (subject.noun for subject in subjects):
+        if len(noun) > MAX_TEXT or not noun.isprintable():
+            raise InputError(
+                f"{noun[:40]!r} cannot be a class noun.", f"Take up to {MAX_TEXT} visible characters."
+            )

@@ -15,10 +15,11 @@ from scumble.adapters.rates import GROUPS, Rate, by_group
 from scumble.core.events import Loop
 from scumble.core.files import atomic_folder
 from scumble.core.images import save_image
-from scumble.data.subjects import read_subject
 from scumble.methods import custom_diffusion
 from scumble.training.fit import FitConfig
+from scumble.training.processes import is_main_process
 from scumble.verbs.learn import for_learning
+from scumble.verbs.learn_inputs import read_to_analyse
 from scumble.verbs.load import RANDOM_MODEL, ModelConfig
 
 __all__ = ["Analysed", "analyse_to", "plot", "table"]
@@ -45,22 +46,23 @@ def analyse_to(
     `rates.json`, `rates.txt` and `rates.png`. Raises InputError if `out` is there and not empty.
     """
     settings = cast("custom_diffusion.Config", config)
-    read = [read_subject(*subject) for subject in subjects]
+    read = read_to_analyse(subjects, out)
     model = for_learning(on).load()
-    with atomic_folder(out) as folder:
-        found = yield from custom_diffusion.analyse(model, read, settings)
-        means = by_group(found)
-        finite = {group: mean if isfinite(mean) else None for group, mean in means.items()}
-        facts = {
-            "model": model.hash,
-            "steps": settings.steps,
-            "lr": settings.lr,
-            "groups": finite,
-            "layers": [asdict(rate) for rate in found],
-        }
-        (folder / "rates.json").write_text(json.dumps(facts, indent=1) + "\n")
-        (folder / "rates.txt").write_text(table(found) + "\n")
-        save_image(plot(found), folder / "rates.png")
+    found = yield from custom_diffusion.analyse(model, read, settings)
+    means = by_group(found)
+    finite = {group: mean if isfinite(mean) else None for group, mean in means.items()}
+    facts = {
+        "model": model.hash,
+        "steps": settings.steps,
+        "lr": settings.lr,
+        "groups": finite,
+        "layers": [asdict(rate) for rate in found],
+    }
+    if is_main_process():
+        with atomic_folder(out) as folder:
+            (folder / "rates.json").write_text(json.dumps(facts, indent=1) + "\n")
+            (folder / "rates.txt").write_text(table(found) + "\n")
+            save_image(plot(found), folder / "rates.png")
     notes = [note for subject in read for note in subject.notes] + ([RANDOM_MODEL] if model.is_random else [])
     rows = [f"{group:16} {means[group]:.2e}" for group in GROUPS]
     text = "\n".join(["mean relative change by group", *rows, f"every layer: {out / 'rates.txt'}"])

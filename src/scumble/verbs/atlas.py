@@ -25,6 +25,7 @@ from scumble.models.atlas import Atlas
 from scumble.models.atlas_file import SavedAtlas, finished, layer_names, save_atlas
 from scumble.models.atlas_fit import PRESETS, AtlasConfig, Fit, Footage
 from scumble.verbs.edit_text2live import image_of
+from scumble.verbs.lineage import remember_atlas
 from scumble.verbs.load import chosen_device
 from scumble.verbs.outputs import check_free
 
@@ -115,8 +116,15 @@ def atlas_to(
     work = yield from read_footage(config, video, masks=masks, box=box, flow=flow)
     made = yield from make_atlas(config, work)
     save_atlas(out, made)
-    for path, picture in zip(sheets, made.pictures, strict=True):
-        save_image(image_of(picture), path)
+    pictures = {
+        path: (name, image_of(sheet)) for path, name, sheet in zip(sheets, names, made.pictures, strict=True)
+    }
+    for path, (_, picture) in pictures.items():
+        save_image(picture, path)
+    assert config.seed is not None
+    settings = config.model_dump(mode="json", exclude={"seed", "device"}, exclude_none=True)
+    told = settings if box is None else settings | {"box": list(box)}
+    remember_atlas(out, video, masks, told, config.seed, pictures, chosen_device(config.device))
     notes = [work.video.note] if work.video.note else []
     return {
         "atlas": str(out),

@@ -14,7 +14,8 @@ from scumble.core.files import atomic_write
 from scumble.metrics.similarity import subject_similarity
 from scumble.metrics.toy_world import right, share
 from scumble.verbs.demo_chapter import Chapter, Check, Row, Score, Shown, Work, rendered
-from scumble.verbs.learn import config_for, learn_to, run_folder
+from scumble.verbs.learn import called, config_for, learn_to
+from scumble.verbs.learn_inputs import begun_anew
 from scumble.verbs.load import ModelConfig
 from scumble.world.scene import Scene, Thing
 from scumble.world.subjects import SUBJECTS, SubjectPrompt
@@ -141,8 +142,8 @@ def learnt(work: Work, method: str) -> Loop[Chapter]:
     title, text = LEARNERS[method]
     weights = work.place(f"{method}/{SUBJECT.noun}.safetensors")
     note = yield from _learn(work, method, folder, weights)
-    called = f"{WORD} {SUBJECT.noun}"
-    shown = yield from _in_new_places(work, method, called, weights)
+    name = called(method, WORD, SUBJECT.noun)
+    shown = yield from _in_new_places(work, method, name, weights)
     alike, obeyed = _measured(work, photos, shown)
     before, _ = _measured(work, photos, _files("plain", work.amount.takes))
     learn = ["learn", method, folder, "--word", WORD, "--noun", SUBJECT.noun]
@@ -166,7 +167,7 @@ def learnt(work: Work, method: str) -> Loop[Chapter]:
                 limit=NEARER[method],
             ),
         ),
-        commands=(work.command(*learn, "-o", weights), *_commands(work, method, called, weights)),
+        commands=(work.command(*learn, "-o", weights), *_commands(work, method, name, weights)),
     )
 
 
@@ -176,7 +177,7 @@ def _learn(work: Work, method: str, folder: Path, weights: Path) -> Loop[str]:
     if weights.is_file() and took.is_file():
         work.seconds["learning"] = json.loads(took.read_bytes())["seconds"]
         return ""
-    again = run_folder(weights).exists()
+    goes_on = not begun_anew(weights, overwrite=True)
     amount = work.amount
     prior = {} if method == "textual-inversion" else {"prior_count": amount.prior_count}
     config = config_for(method, "toybox", None, None, steps=amount.learning_steps, **prior)
@@ -184,7 +185,7 @@ def _learn(work: Work, method: str, folder: Path, weights: Path) -> Loop[str]:
     with work.timed("learning"):
         yield from learn_to(method, [subject], config, ModelConfig(), weights, overwrite=True)
     atomic_write(took, json.dumps({"seconds": work.seconds["learning"]}).encode())
-    return "It was stopped and went on, so its time is that of the last go." if again else ""
+    return "It was stopped and went on, so its time is that of the last go." if goes_on else ""
 
 
 def _files(name: str, takes: int) -> list[Shown]:
@@ -192,20 +193,20 @@ def _files(name: str, takes: int) -> list[Shown]:
     return [Shown(file=f"{name}/{n}-{take}.png") for n in range(len(PROMPTS)) for take in range(1, takes + 1)]
 
 
-def _in_new_places(work: Work, name: str, called: str, *weights: Path) -> Loop[list[Shown]]:
+def _in_new_places(work: Work, name: str, subject: str, *weights: Path) -> Loop[list[Shown]]:
     """The pictures of every prompt, whose seeds are the same for all that is compared."""
     shown = _files(name, work.amount.takes)
     for number, one in enumerate(shown, 1):
-        prompt = PROMPTS[(number - 1) // work.amount.takes].text.format(called)
+        prompt = PROMPTS[(number - 1) // work.amount.takes].text.format(subject)
         yield from work.drawn(prompt, one.file, *weights, seed=1 + (number - 1) % work.amount.takes)
         yield Progress(stage="pictures", step=number, total=len(shown))
     return [
-        one.replace(text=PROMPTS[i // work.amount.takes].text.format(called)) for i, one in enumerate(shown)
+        one.replace(text=PROMPTS[i // work.amount.takes].text.format(subject)) for i, one in enumerate(shown)
     ]
 
 
-def _commands(work: Work, name: str, called: str, *weights: Path) -> list[str]:
-    return [work.drawing(PROMPTS[0].text.format(called), f"{name}/again.png", *weights)]
+def _commands(work: Work, name: str, subject: str, *weights: Path) -> list[str]:
+    return [work.drawing(PROMPTS[0].text.format(subject), f"{name}/again.png", *weights)]
 
 
 def _rows(shown: Sequence[Shown]) -> tuple[Row, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from scumble.core.errors import InputError
 from scumble.core.events import Loop, finish
 from scumble.core.files import sha256
-from scumble.core.images import read_mask, save_image, to_uint8, to_unit
+from scumble.core.images import read_mask, to_uint8, to_unit
 from scumble.data.video import Video, check_output, read_video, resize_frames, write_video
 from scumble.history.recipe import Ingredient, Recipe, library_versions
 from scumble.history.store import Made, remember
@@ -26,10 +26,10 @@ from scumble.models.atlas_sheets import check_frames, overlay, paint_of
 from scumble.verbs.edit_text2live import Text2liveConfig, Work, image_of, notes_before
 from scumble.verbs.inputs import Source
 from scumble.verbs.load import chosen_device
-from scumble.verbs.outputs import Saved, check_free
+from scumble.verbs.outputs import Picture, Saved, check_free, written
 from scumble.verbs.vision import VisionConfig
 
-__all__ = ["VideoEditConfig", "VideoJob", "edit_video", "edit_video_to"]
+__all__ = ["VideoEditConfig", "VideoJob", "edit_video", "edit_video_to", "filmed", "layer_of"]
 
 Edit = Callable[[Image.Image], Image.Image]
 
@@ -56,7 +56,8 @@ class VideoJob:
     video: Video
     saved: SavedAtlas
     layer: int
-    out: Path
+    out: Path | None
+    """None where only the layer is asked for."""
     mask: Tensor | None = None
     paint: Tensor | None = None
     """(4, H, W) in [0, 1], where a painted atlas was given."""
@@ -68,7 +69,7 @@ class VideoJob:
         cls,
         config: VideoEditConfig,
         video: Path,
-        out: Path,
+        out: Path | None,
         *,
         atlas: Path | None,
         mask: Path | None = None,
@@ -80,7 +81,8 @@ class VideoJob:
         if atlas is None:
             make = f"scumble atlas {quote(str(video))} -o A"
             raise InputError(f"{video} needs an atlas.", f"Make one first: {make}.")
-        check_free([out, _beside(out)], overwrite=overwrite)
+        if out is not None:
+            check_free([out, _beside(out)], overwrite=overwrite)
         if sum((bool(config.prompt), painted is not None, by is not None)) != 1:
             raise InputError("A video is edited by a prompt or by a painted atlas.", "Give one of them.")
         if config.earlier:
@@ -95,7 +97,8 @@ class VideoJob:
         number = saved.names.index(config.layer)
         read = read_video(video, first=int(saved.about.get("first", 0)), count=saved.atlas.layout.frames)
         check_frames(saved.atlas, read.frames)
-        check_output(out, read)
+        if out is not None:
+            check_output(out, read)
         found = sha256(video)
         notes = [read.note] if read.note else []
         if saved.about.get("sha256") not in (None, found):
@@ -145,7 +148,7 @@ def edit_video(
         mask=None if mask is None else Path(mask),
     )  # fmt: skip
     finish(edit_video_to(job))
-    return job.out
+    return Path(out)
 
 
 def edit_video_to(job: VideoJob, *, with_recipe: bool = True, preview_every: int = 0) -> Loop[Saved]:
@@ -154,6 +157,33 @@ def edit_video_to(job: VideoJob, *, with_recipe: bool = True, preview_every: int
     Beside the video goes `stem-layer.png`, the layer of the atlas that made it, which can be painted on and
     given again.
     """
+    made = yield from filmed(job, with_recipe=with_recipe, preview_every=preview_every)
+    if with_recipe:
+        remember(made)
+    return Saved([one.row for one in made], " ".join(job.notes))
+
+
+def filmed(job: VideoJob, *, with_recipe: bool = True, preview_every: int = 0) -> Loop[list[Made]]:
+    """The same, but the history is not told: what it shall remember, the video first."""
+    assert job.out is not None
+    paint, layer = yield from _layer(job, preview_every)
+    recipe = layer.recipe.model_copy(update={"output": None})
+    frames = overlay(job.saved.atlas, job.saved.sheets, {job.layer: paint}, job.video.frames)
+    metadata = {"scumble": recipe.to_json()} if with_recipe else {}
+    first: list[Tensor] = []
+    path = yield from write_video(job.out, job.video, _noted(frames, first), metadata=metadata)
+    beside = written([layer], [_beside(path)], with_recipe=with_recipe, edited=True)
+    return [Made(path, sha256(path), recipe, image_of(first[0])), *beside]
+
+
+def layer_of(job: VideoJob) -> Loop[Picture]:
+    """The layer alone, as `edit_video_to` writes it beside the video."""
+    _, layer = yield from _layer(job, 0)
+    return layer
+
+
+def _layer(job: VideoJob, preview_every: int) -> Loop[tuple[Tensor, Picture]]:
+    """(4, H, W) in [0, 1], learnt where there is a prompt, and the same as a picture."""
     paint, known = job.paint, None
     if paint is None:
         clip, known = job.config.load_clip()
@@ -163,18 +193,10 @@ def edit_video_to(job: VideoJob, *, with_recipe: bool = True, preview_every: int
         canvas = VideoCanvas(
             clip, job.saved, job.layer, frames, job.config.method(), seed=job.config.seed, mask=job.mask
         )
-        layer = yield from edit(canvas, job.config.texts, preview_every=preview_every)
-        paint = layer.float() / 255
-    recipe = _recipe(job, known)
-    frames = overlay(job.saved.atlas, job.saved.sheets, {job.layer: paint}, job.video.frames)
-    metadata = {"scumble": recipe.to_json()} if with_recipe else {}
-    first: list[Tensor] = []
-    path = yield from write_video(job.out, job.video, _noted(frames, first), metadata=metadata)
-    save_image(image_of(to_uint8(paint[None])[0]), _beside(path))
-    rows = [{"path": str(p), "seed": recipe.seed, "sha256": sha256(p)} for p in (path, _beside(path))]
-    if with_recipe:
-        remember([Made(path, str(rows[0]["sha256"]), recipe, image_of(first[0]))])
-    return Saved(list(rows), " ".join(job.notes))
+        learnt = yield from edit(canvas, job.config.texts, preview_every=preview_every)
+        paint = learnt.float() / 255
+    recipe = _recipe(job, known).model_copy(update={"output": "layer"})
+    return paint, Picture(image_of(to_uint8(paint[None])[0]), recipe)
 
 
 def _beside(video: Path) -> Path:

@@ -4,18 +4,19 @@ among the places that this user's own runs have seen. A recipe's names are never
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
 from scumble.core.errors import InputError
-from scumble.core.files import sha256
+from scumble.core.files import is_there, sha256
 from scumble.history.recipe import Ingredient, Recipe, printable
 from scumble.history.store import Store
 from scumble.models.hub import is_hub_id
+from scumble.verbs.lineage import how_again, is_learnt
 
-__all__ = ["MODELS", "Found", "Place", "find_files", "find_model", "shown"]
+__all__ = ["MODELS", "Found", "Place", "find_files", "find_model", "role_and_file", "shown", "stranger"]
 
 TOYBOX = ("toybox", "toybox-instruct", "toybox-upscaler")
 """Models that come with the package, by name."""
@@ -53,12 +54,15 @@ def shown(ingredient: Ingredient) -> str:
     return f"{printable(ingredient.name, 60)} ({printable(ingredient.role, 20)})"
 
 
-def find_files(recipe: Recipe, given: Sequence[str], history: Store | None) -> Found:
+def find_files(
+    recipe: Recipe, given: Sequence[str], history: Store | None, coming: Mapping[str, Path]
+) -> Found:
     """A file for every ingredient of `recipe` but models.
 
     `given` are `FILE`, which must be one of those that went in, or `ROLE=FILE`, which goes in for it whatever
-    it holds. Raises InputError, by name, for what is missing, for a file that is another than it was, and for
-    one that belongs to nothing.
+    it holds. `coming` are files that will be there in time, by the hash of what they stand for. Raises
+    InputError, by name, for what is missing, for a file that is another than it was, and for one that belongs
+    to nothing.
     """
     slots: dict[int, Path] = {}
     found = Found()
@@ -68,7 +72,7 @@ def find_files(recipe: Recipe, given: Sequence[str], history: Store | None) -> F
     for number, ingredient in enumerate(recipe.ingredients):
         if number in slots or ingredient.role in MODELS:
             continue
-        if (file := _remembered(ingredient, history)) is not None:
+        if (file := coming.get(ingredient.hash) or _remembered(ingredient, history)) is not None:
             slots[number] = file
         else:
             missing.append(ingredient)
@@ -86,12 +90,10 @@ def find_files(recipe: Recipe, given: Sequence[str], history: Store | None) -> F
 
 def _place_given(recipe: Recipe, text: str, slots: dict[int, Path], found: Found) -> None:
     """Put one given file where it belongs."""
-    role, equals, rest = text.partition("=")
-    named = bool(equals) and not Path(text).exists()
-    file = Path(rest if named else text).expanduser()
+    role, file = role_and_file(text)
     digest = sha256(file)
     free = [(n, i) for n, i in enumerate(recipe.ingredients) if n not in slots]
-    if named:
+    if role is not None:
         fitting = [(n, i) for n, i in free if i.role == role][:1]
         if not fitting:
             roles = ", ".join(printable(i.role, 20) for _, i in free) or "nothing more"
@@ -102,11 +104,18 @@ def _place_given(recipe: Recipe, text: str, slots: dict[int, Path], found: Found
     else:
         fitting = [(n, i) for n, i in free if i.hash == digest]
         if not fitting:
-            raise _stranger(file, [i for _, i in free])
+            raise stranger(file, [i for _, i in free])
     slots.update((number, file) for number, _ in fitting)
 
 
-def _stranger(file: Path, free: Sequence[Ingredient]) -> InputError:
+def role_and_file(text: str) -> tuple[str | None, Path]:
+    """What stands in `FILE`, which has no role, or `ROLE=FILE`."""
+    role, equals, rest = text.partition("=")
+    named = bool(equals) and not is_there(Path(text))
+    return role if named else None, Path(rest if named else text).expanduser()
+
+
+def stranger(file: Path, free: Sequence[Ingredient]) -> InputError:
     """The error for a file that is none of the inputs."""
     alike = [i for i in free if i.name == file.name]
     if alike:
@@ -134,8 +143,10 @@ def _missing(missing: Sequence[Ingredient]) -> str:
 def _remedy(missing: Sequence[Ingredient], history: Store | None) -> str:
     for ingredient in missing:
         if history and (entries := history.made(ingredient.hash)):
-            name = quote(printable(ingredient.name, 60))  # a stranger's, and meant to be pasted
-            again = f"scumble redo {entries[0].number} -o {name}"
+            entry, name = entries[0], printable(ingredient.name, 60)  # a stranger's, and meant to be pasted
+            again = f"scumble redo {entry.number} -o {quote(name)}"
+            if is_learnt(entry.recipe):
+                again = how_again(entry.recipe, name)
             return f"Make it again first with `{again}`, then give it with --input."
     return "Give each with --input FILE."
 

@@ -1,9 +1,11 @@
-"""What was made, from what, and another way from any point of it."""
+"""What was made, and from what; another way from any point of it is in `scumble.verbs.branch`.
+
+The history is looked at in passing, so torch is loaded for a sheet of pictures only.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from io import BytesIO
@@ -13,21 +15,24 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from scumble.core.errors import InputError
-from scumble.core.events import Loop
-from scumble.core.files import sha256
-from scumble.core.images import SHEET_PIXELS, grid, save_image
-from scumble.history.embed import read_recipe
 from scumble.history.recipe import Recipe, printable
 from scumble.history.store import SIDE, Entry, Store
-from scumble.verbs.outputs import is_folder, planned_paths
-from scumble.verbs.redo import Redone, redo_to
 
-__all__ = ["Pruned", "branch_to", "described", "facts", "forget", "line", "newest", "thumbnails_to", "told"]
+__all__ = [
+    "Pruned",
+    "ancestors",
+    "described",
+    "entry_of",
+    "facts",
+    "forget",
+    "line",
+    "newest",
+    "thumbnails_to",
+    "told",
+]
 
 LABEL = 14
 """Height of the line under a thumbnail, in pixels."""
-MOST = SHEET_PIXELS // (SIDE * (SIDE + LABEL))
-"""Thumbnails that one sheet holds."""
 
 
 def newest(count: int = 20) -> list[Entry]:
@@ -65,14 +70,16 @@ def described(what: Path | int) -> dict[str, Any]:
     its recipe alone. Raises InputError for what is neither in the history nor has a recipe.
     """
     with Store.opened() as store:
-        entry = _entry(store, what)
+        entry = entry_of(store, what)
         if entry is None:
+            from scumble.history.embed import read_recipe
+
             assert isinstance(what, Path)
             return {"recipe": _plain(read_recipe(what)), "ancestors": [], "children": []}
         return {
             **facts(entry),
             "recipe": _plain(entry.recipe),
-            "ancestors": [facts(ancestor) | {"depth": depth} for depth, ancestor in _ancestors(store, entry)],
+            "ancestors": [facts(ancestor) | {"depth": depth} for depth, ancestor in ancestors(store, entry)],
             "children": [facts(child) for child in store.children(entry)],
         }
 
@@ -120,10 +127,13 @@ def forget(*, keep: int | None = None, days: float | None = None, gone: bool = F
 def thumbnails_to(out: Path, *, count: int = 100, overwrite: bool = False) -> Path:
     """A sheet of the newest `count` pictures, each over its number, in the file `out`.
 
-    Raises InputError for more than MOST, and where there are none.
+    Raises InputError for more than one sheet holds, and where there are none.
     """
-    if count > MOST:
-        raise InputError(f"{count:,} thumbnails do not go onto one sheet.", f"Ask for {MOST:,} at most.")
+    from scumble.core.images import SHEET_PIXELS, grid, save_image
+    from scumble.verbs.outputs import is_folder, planned_paths
+
+    if count > (most := SHEET_PIXELS // (SIDE * (SIDE + LABEL))):
+        raise InputError(f"{count:,} thumbnails do not go onto one sheet.", f"Ask for {most:,} at most.")
     [path] = planned_paths(out / "history.png" if is_folder(out) else out, [0], overwrite=overwrite)
     entries = [entry for entry in newest(count) if entry.thumbnail]
     if not entries:
@@ -132,48 +142,12 @@ def thumbnails_to(out: Path, *, count: int = 100, overwrite: bool = False) -> Pa
     return path
 
 
-def branch_to(
-    what: Path | int, at: int, out: Path, *, changes: Sequence[str] = (), inputs: Sequence[str] = ()
-) -> Loop[list[Redone]]:
-    """Make entry `at`, an ancestor of the picture `what` or it itself, again with `changes` and `inputs`, and
-    then every step from there to `what` from the new results, into the new folder `out`.
-
-    Every step keeps its own seed and settings. Raises InputError where `at` is no ancestor.
-    """
-    if out.exists():
-        raise InputError(f"{out} exists already.", "Give another folder with -o.")
-    with Store.opened() as store:
-        entry = _entry(store, what)
-        if entry is None:
-            raise InputError(f"{what} is not in the history.", "Only what is there can be branched.")
-        way = _way(store, store.entry(at), entry)
-    done: list[Redone] = []
-    for index, step in enumerate(way):
-        given = (
-            list(inputs) if not index else [_instead(way[index - 1], step, Path(str(done[-1].file["path"])))]
-        )
-        place = out / f"{index + 1}-{step.place.name}"
-        new = yield from redo_to(step.number, place, inputs=given, changes=changes if not index else ())
-        done.append(new)
-    return done
+def entry_of(store: Store, what: Path | int) -> Entry | None:
+    """The entry of that number, which has to be there, or of that file, which has one or none."""
+    return store.entry(what) if isinstance(what, int) else store.of_file(what)
 
 
-# Details
-
-
-def _entry(store: Store, what: Path | int) -> Entry | None:
-    """The entry of that number, or the newest of that file's content."""
-    if isinstance(what, int):
-        return store.entry(what)
-    found = store.made(sha256(what))
-    return found[0] if found else None
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude_none=True)
-
-
-def _ancestors(store: Store, entry: Entry) -> list[tuple[int, Entry]]:
+def ancestors(store: Store, entry: Entry) -> list[tuple[int, Entry]]:
     """(depth, entry) of all that it came from, each once, nearest first."""
     seen, found, level, depth = {entry.number}, list[tuple[int, Entry]](), [entry], 0
     while level:
@@ -185,25 +159,11 @@ def _ancestors(store: Store, entry: Entry) -> list[tuple[int, Entry]]:
     return found
 
 
-def _way(store: Store, start: Entry, end: Entry) -> list[Entry]:
-    """A shortest line of descent from `start` to `end`, both included. Raises InputError if there is none."""
-    ways = [[end]]
-    seen = {end.number}
-    while ways:
-        if fitting := [way for way in ways if way[-1].hash == start.hash]:
-            return [start, *reversed(fitting[0][:-1])]
-        longer = [[*way, parent] for way in ways for parent in store.parents(way[-1])]
-        ways = [way for way in longer if way[-1].number not in seen]
-        seen |= {way[-1].number for way in ways}
-    raise InputError(
-        f"Number {start.number} is no ancestor of number {end.number}.", "`scumble history show` lists them."
-    )
+# Details
 
 
-def _instead(parent: Entry, child: Entry, new: Path) -> str:
-    """ROLE=FILE that puts the file `new` where `child` had `parent`."""
-    role = next(i.role for i in child.recipe.ingredients if i.hash == parent.hash)
-    return f"{role}={new}"
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude_none=True)
 
 
 def _cell(entry: Entry) -> Image.Image:

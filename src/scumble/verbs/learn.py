@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from hashlib import sha256 as bytes_sha256
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,10 +15,10 @@ from scumble.adapters.weights import Weights
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import Loop, Progress, finish
-from scumble.core.files import atomic_write, sha256
+from scumble.core.files import sha256
 from scumble.core.images import from_unit
 from scumble.core.runs import RunFolder
-from scumble.data.subjects import Shot, Subject, read_subject
+from scumble.data.subjects import Subject, read_subject
 from scumble.data.templates import TEMPLATES
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.model import Model
@@ -33,13 +31,15 @@ from scumble.sampling.upscaling import no_words, upscaling
 from scumble.training.examples import precision
 from scumble.training.fit import FitConfig, Fitted
 from scumble.training.processes import is_main_process, processes
+from scumble.verbs.learn_inputs import note_finished, open_run, read_inputs, run_folder, same_inputs, warnings
+from scumble.verbs.lineage import remember_learnt
 from scumble.verbs.load import RANDOM_MODEL, ModelConfig
-from scumble.verbs.outputs import check_free
 
 __all__ = [
     "METHODS",
     "Learnt",
     "Method",
+    "called",
     "config_for",
     "estimate_learn",
     "for_learning",
@@ -49,11 +49,6 @@ __all__ = [
     "run_folder",
 ]
 
-PEOPLE = {
-    "person", "persons", "people", "human", "man", "men", "woman", "women", "boy", "boys", "girl", "girls",
-    "child", "children", "kid", "kids", "baby", "babies", "face", "faces", "portrait", "portraits", "selfie",
-}  # fmt: skip
-CONSENT = "You are learning a person: do so with their consent, and say that pictures made of them are made."
 PREVIEW_STEPS = 15
 """Denoising steps of a preview."""
 PASSES = 3
@@ -64,6 +59,8 @@ class Method(Protocol):
     """What a module of `scumble.methods` that learns has."""
 
     PRESETS: dict[str, Any]
+
+    def check(self, model: Model, subjects: Sequence[Subject], config: Any) -> None: ...
 
     def learn(
         self, model: Model, subjects: Sequence[Subject], config: Any, *, run: RunFolder | None = None
@@ -150,34 +147,40 @@ def learn_to(
     overwrite: bool = False,
     preview_every: int = 0,
 ) -> Loop[Learnt]:
-    """Learn and write the weights to `out`, from the newest checkpoint of the run in `run_folder(out)`.
+    """Learn and write the weights to `out`, from the newest checkpoint of the run in `run_folder(out)`; from
+    the first step where that run is finished and `out` is to be overwritten.
 
     What DreamBooth teaches the model `upscaler`, if one is given, goes into the same file. All input is read
     and every name checked before the work. After every `preview_every` steps the model draws the first
     subject, for the record and into the run's folder. Raises InputError where `out` is there already.
     """
     read = read_inputs(subjects, out, overwrite=overwrite)
-    if before := " ".join(_warnings(read)):
+    if before := " ".join(warnings(read)):
         yield Progress(stage="reading", step=1, total=1, note=before)
     larger = _upscaler(method, upscaler, config, on)
     model = for_learning(on).load()
     notes = [RANDOM_MODEL] if model.is_random else []
-    run = RunFolder(run_folder(out))
-    _same_inputs(run, method, read, model, config)
-    run.write_config(config.to_toml())
-    use, prompt = _spoken(read[0], config)
+    METHODS[method].check(model, read, config)
+    run = open_run(out, overwrite=overwrite)
+    about = same_inputs(run, method, read, model, config)
+    if is_main_process():
+        run.write_config(config.to_toml())
+    use, prompt = _spoken(method, read[0], config)
     with _resumable(run):
         learning = METHODS[method].learn(model, read, config, run=run)
         weights, fitted = yield from _watched(learning, model, config, prompt, preview_every, run)
         notes += fitted.notes
         if larger is not None:
             large_run = RunFolder(run.path / "upscaler")
-            _same_inputs(large_run, method, read, larger, config)
+            same_inputs(large_run, method, read, larger, config)
             weights, more = yield from _tuned(weights, larger, read, config, large_run)
             notes += more.notes
+    if "regularization" in about:  # whose name alone says little, and whose place is nobody's business
+        weights = replace(weights, training={**weights.training, "regularization": about["regularization"]})
     if is_main_process():
         weights.save(out)
-        atomic_write(run.path / "README.txt", f"The learning of {out.name}: safe to remove.\n".encode())
+        remember_learnt(out, method, subjects, read, config, on, model)
+        note_finished(run, out)
     processes().wait_for_everyone()
     if fitted.stopped_early:
         notes.append(f"Stopped after {fitted.steps} steps: the held-out loss fell no more.")
@@ -185,32 +188,20 @@ def learn_to(
     return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, note, words, use, prompt, before)
 
 
-def read_inputs(
-    subjects: Sequence[tuple[Path, str, str]], out: Path, *, overwrite: bool = False
-) -> list[Subject]:
-    """The subjects, where they can be learnt into `out`. Raises InputError and ImageError where not."""
-    if out.suffix != ".safetensors":
-        raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
-    check_free([out], overwrite=overwrite)
-    if not subjects:
-        raise InputError("There is nothing to learn.", "Give a folder of pictures.")
-    return [read_subject(*subject) for subject in subjects]
+def called(method: str, word: str, noun: str) -> str:
+    """How a prompt calls what `method` has learnt: by its word and its noun; by its word alone where that
+    stands for the noun, as one of Textual Inversion does.
+    """
+    return word if method == textual_inversion.METHOD else f"{word} {noun}".strip()
 
 
-def _warnings(subjects: Sequence[Subject]) -> list[str]:
-    """What a person should know before the work: of the pictures, and of people in them."""
-    notes = [note for subject in subjects for note in subject.notes]
-    told = [[s.noun] if s.noun else [shot.caption or "" for shot in s.shots] for s in subjects]
-    people = any(PEOPLE & set(text.lower().split()) for texts in told for text in texts)
-    return list(dict.fromkeys(notes)) + ([CONSENT] if people else [])
-
-
-def _spoken(subject: Subject, config: FitConfig) -> tuple[str, str]:
-    """How the subject is spoken of, and a prompt: a word of Textual Inversion stands for its noun."""
+def _spoken(method: str, subject: Subject, config: FitConfig) -> tuple[str, str]:
+    """How the subject is spoken of, and a prompt."""
+    use = called(method, subject.word, subject.noun)
     if isinstance(config, textual_inversion.Config):
-        return subject.word, TEMPLATES[config.templates][0].replace("{}", subject.word)
+        return use, TEMPLATES[config.templates][0].replace("{}", use)
     if subject.word:
-        return subject.name, f"a photo of a {subject.name}"
+        return use, f"a photo of a {use}"
     told = next((shot.caption for shot in subject.shots if shot.caption), "")
     return told, told
 
@@ -271,7 +262,7 @@ def _upscaler(method: str, name: str | None, config: FitConfig, on: ModelConfig)
     if not isinstance(config, dreambooth.Config):
         raise InputError(f"{method} has no super-resolution stage.", "Leave --upscaler out.")
     model = for_learning(on.replace(model=name, revision=None)).load()
-    upscaling(model)
+    dreambooth.check_upscaler(model, config)
     return model if config.upscaler_steps else None
 
 
@@ -300,57 +291,22 @@ def for_learning(on: ModelConfig) -> ModelConfig:
     return on.replace(dtype="float32" if cpu else "bfloat16") if on.dtype == "auto" else on
 
 
-def _same_inputs(
-    run: RunFolder, method: str, subjects: Sequence[Subject], model: Model, config: FitConfig
-) -> None:
-    """Note what a run learns, and on what. Raises InputError if it has begun with something else."""
-    about = {
-        "method": method,
-        "model": model.hash,
-        "subjects": [
-            [s.word, s.noun, [[shot.name, shot.caption, _digest(shot)] for shot in s.shots]] for s in subjects
-        ],
-    }
-    if beside := getattr(config, "regularization", ""):
-        about["regularization"] = _listing(Path(beside))
-    place = run.path / "inputs.json"
-    if place.is_file() and run.latest_checkpoint()[0] and json.loads(place.read_bytes()) != about:
-        raise InputError(
-            f"{run.path} holds a run that learns something else.",
-            "Give another output, or remove that folder.",
-        )
-    atomic_write(place, json.dumps(about, ensure_ascii=False).encode())
-
-
-def _listing(place: Path) -> str:
-    """A digest of the names and sizes of all files of a folder, or of the file."""
-    files = sorted(file for file in place.rglob("*") if file.is_file()) or [place]
-    told = [f"{file.relative_to(place)} {file.stat().st_size}" for file in files if file.is_file()]
-    return bytes_sha256("\n".join(told).encode()).hexdigest()
-
-
-def _digest(shot: Shot) -> str:
-    mask = b"" if shot.mask is None else shot.mask.numpy().tobytes()
-    return bytes_sha256(shot.image.tobytes() + mask).hexdigest()
-
-
-def run_folder(out: Path) -> Path:
-    """Where the run that makes `out` keeps its settings, losses and checkpoints."""
-    return out.with_suffix(".run")
-
-
 def estimate_learn(
     config: FitConfig,
     on: ModelConfig,
     *,
     method: str = dreambooth.METHOD,
     upscaler: str | None = None,
+    subjects: Sequence[Subject] = (),
 ) -> Estimate:
     """What learning will need, with the super-resolution stage where the model `upscaler` is tuned too, by
-    tracing one pass of each denoiser without running it. Raises InputError as `learn_to` does.
+    tracing one pass of each denoiser without running it. Raises InputError as `learn_to` does; of `subjects`,
+    if there are any.
     """
     larger = _upscaler(method, upscaler, config, on)
     model = for_learning(on).load()
+    if subjects:
+        METHODS[method].check(model, subjects, config)
     side = getattr(config, "size", None) or model.default_size
     count = config.batch * (2 if getattr(config, "prior_weight", 0.0) else 1)
     shape, time = model.latent_shape(side, side), torch.zeros((), device=model.device)

@@ -12,6 +12,7 @@ from scumble.core.errors import ConfigError, InputError
 from scumble.core.files import read_bytes, sha256
 from scumble.data.templates import common_captions
 from scumble.models.model import Model
+from scumble.verbs.lineage import remember_merged
 from scumble.verbs.load import RANDOM_MODEL, ModelConfig, scaled_weights
 from scumble.verbs.outputs import check_free
 
@@ -49,10 +50,11 @@ def merge_to(
         raise InputError(f"{out} does not end in .safetensors.", "Give a name like both.safetensors.")
     check_free([out], overwrite=overwrite)
     model = on.load()
-    merged = _merged(model, files, how, captions, ridge)
+    merged, given = _merged(model, files, how, captions, ridge)
     merged.save(out)
     note = RANDOM_MODEL if model.is_random else ""
     done = str(merged.config.get("how", "closed-form"))
+    remember_merged(out, given, {"how": done, "ridge": ridge}, on, model)
     return Merged(out, sha256(out), out.stat().st_size, done, list(merged.words), note)
 
 
@@ -70,21 +72,23 @@ def merge(
     >>> both = scumble.merge("rex.safetensors", "tom.safetensors")
     >>> both.save("both.safetensors")
     """
-    return _merged(ModelConfig(model=model).load(), files, how, captions, ridge)
+    return _merged(ModelConfig(model=model).load(), files, how, captions, ridge)[0]
 
 
 def _merged(
     model: Model, files: Sequence[str | Path], how: str, captions: Path | None, ridge: float
-) -> Weights:
+) -> tuple[Weights, list[tuple[Path, float]]]:
+    """The weights, and the files that they are of with their scales."""
     if how not in HOW:
         raise ConfigError(f"There is no way to merge {how!r}.", f"Choose one of {', '.join(HOW)}.")
     if len(files) < 2:
         raise InputError("There is nothing to merge.", "Give two files or more.")
     read = [scaled_weights(str(file)) for file in files]
     given = [(weights, scale) for _, weights, scale in read]
+    places = [(path, scale) for path, _, scale in read]
     if how == "sum" or (how == "auto" and not merging.can_merge([weights for weights, _ in given])):
-        return merging.compose(model, given)
-    return merging.merge(model, given, _captions(captions), ridge=ridge)
+        return merging.compose(model, given), places
+    return merging.merge(model, given, _captions(captions), ridge=ridge), places
 
 
 def _captions(file: Path | None) -> list[str]:

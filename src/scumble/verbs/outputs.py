@@ -27,6 +27,7 @@ __all__ = [
     "planned_paths",
     "save_pictures",
     "sheet",
+    "written",
 ]
 
 
@@ -111,15 +112,23 @@ def save_pictures(
     Where there is a path more than pictures, it gets the `sheet` of them all. The history remembers those
     that have a recipe; where it cannot, that is logged and breaks nothing.
     """
+    made = written(pictures, paths, with_recipe=with_recipe, edited=edited)
+    if with_recipe:
+        remember(made)
+    return [one.row for one in made]
+
+
+def written(
+    pictures: Sequence[Picture], paths: Sequence[Path], *, with_recipe: bool = True, edited: bool = False
+) -> list[Made]:
+    """The same, but the history is not told: what it shall remember."""
     finished = [*pictures, sheet(pictures)] if len(paths) > len(pictures) else pictures
     made: list[Made] = []
     for picture, path in zip(finished, paths, strict=True):
         recipe, by_ai = picture.recipe if with_recipe else None, picture.recipe.model is not None
         save_image(picture.image, path, **save_options(path.suffix, recipe, edited=edited, by_ai=by_ai))
         made.append(Made(path, sha256(path), picture.recipe, picture.image))
-    if with_recipe:
-        remember(made)
-    return [{"path": str(m.path), "seed": m.recipe.seed, "sha256": m.hash} for m in made]
+    return made
 
 
 def in_sheet(picture: Picture, count: int) -> Picture:

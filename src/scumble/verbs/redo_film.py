@@ -10,15 +10,33 @@ import torch
 from scumble.core.errors import InputError
 from scumble.core.events import Loop
 from scumble.data.video import VIDEO_SUFFIXES, read_video
-from scumble.verbs.edit_video import VideoEditConfig, VideoJob, edit_video_to
-from scumble.verbs.outputs import Saved
+from scumble.history.store import Made
+from scumble.verbs.edit_video import VideoEditConfig, VideoJob, filmed, layer_of
+from scumble.verbs.outputs import Picture
 
-__all__ = ["check_suffix", "film", "frames_of", "same_frames"]
+__all__ = ["again", "check_suffix", "film", "frames_of", "same_frames"]
 
 
-def film(config: VideoEditConfig, files: Mapping[str, Path], out: Path, *, overwrite: bool) -> Loop[Saved]:
-    """Edit a video as a recipe says, into `out`; see `scumble.verbs.redo`."""
-    job = VideoJob.of(
+def film(
+    config: VideoEditConfig, files: Mapping[str, Path], out: Path, *, overwrite: bool
+) -> Loop[tuple[list[Made], str]]:
+    """Edit a video as a recipe says, into `out`; see `scumble.verbs.redo`.
+
+    Returns what the history shall remember, the video first, and what the person should know.
+    """
+    job = _job(config, files, out, overwrite=overwrite)
+    return (yield from filmed(job)), " ".join(job.notes)
+
+
+def again(config: VideoEditConfig, _: object, files: Mapping[str, Path]) -> Loop[list[Picture]]:
+    """The layer that goes beside a video, as a recipe says."""
+    return [(yield from layer_of(_job(config, files, None)))]
+
+
+def _job(
+    config: VideoEditConfig, files: Mapping[str, Path], out: Path | None, *, overwrite: bool = False
+) -> VideoJob:
+    return VideoJob.of(
         config,
         files["video"],
         out,
@@ -27,7 +45,6 @@ def film(config: VideoEditConfig, files: Mapping[str, Path], out: Path, *, overw
         painted=files.get("painted"),
         overwrite=overwrite,
     )
-    return (yield from edit_video_to(job))
 
 
 def frames_of(video: Path) -> torch.Tensor:

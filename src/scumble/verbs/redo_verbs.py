@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from scumble.core.config import Config
 from scumble.core.events import Loop
+from scumble.history.store import Made
 from scumble.verbs import (
     composite,
     edit_instruct,
@@ -19,7 +20,7 @@ from scumble.verbs import (
     upscale,
 )
 from scumble.verbs.load import ModelConfig
-from scumble.verbs.outputs import Picture, Saved
+from scumble.verbs.outputs import Picture
 from scumble.verbs.vision import VisionConfig
 
 __all__ = ["OURS", "VERBS", "Verb"]
@@ -40,8 +41,9 @@ class Verb:
     """Roles of those that may be there."""
     places: tuple[str, ...] = ()
     """Settings that name a file, a folder or a model of the hub: never taken from a recipe."""
-    film: Callable[..., Loop[Saved]] | None = None
-    """For videos, in place of `again`: `film(config, files, out, overwrite=...)` writes one itself."""
+    film: Callable[..., Loop[tuple[list[Made], str]]] | None = None
+    """For videos, which `again` cannot give: `film(config, files, out, overwrite=...)` writes one itself, and
+    says what the history shall remember and what the person should know."""
 
 
 VERBS: dict[str, Verb] = {
@@ -52,7 +54,7 @@ VERBS: dict[str, Verb] = {
     "edit text2live": Verb(edit_text2live.Text2liveConfig, edit_text2live.again, ("image",), ("mask",)),
     "edit text2live of a video": Verb(
         edit_video.VideoEditConfig,
-        edit_text2live.again,
+        redo_film.again,
         ("video", "atlas"),
         ("mask", "painted"),
         film=redo_film.film,

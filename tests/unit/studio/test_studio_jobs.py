@@ -154,6 +154,84 @@ def test_learning_from_captions_alone(browser: Browser) -> None:
     assert browser.ask("learn-dreambooth", images=pictures).json()["field"] == "word"
 
 
+@pytest.mark.parametrize("method", ["textual-inversion", "custom-diffusion"])
+def test_several_subjects_are_learnt_together(app: FastAPI, browser: Browser, method: str) -> None:
+    pictures = [browser.sent(noise(seed=n)) for n in range(4)]
+    less = {} if method == "textual-inversion" else {"prior_count": 1, "prior_steps": 1}
+    asked = {"images": pictures[:2], "word": "<rex>", "noun": "dog", "steps": 2, "preset": "default", **less}
+    asked |= {"others": [{"images": pictures[2:], "word": "<tom>", "noun": "cat"}]}
+    [learnt] = browser.made(f"learn-{method}", **asked, batch=1)["results"]
+    assert learnt["name"] == "rex-tom.safetensors"
+    assert browser.get("/api/weights").json()[0]["words"] == ["<rex>", "<tom>"]
+    assert browser.get(f"/api/history/{learnt['id']}").json()["parents"] == pictures
+    session = app.state.studio.database.row("SELECT session FROM file WHERE id = ?", learnt["id"])[0]
+    assert not list((app.state.studio.files.folder / session).rglob("subject"))
+
+
+@pytest.mark.parametrize(
+    "others",
+    ["x", 7, {}, [7], ["x"], [{}], [{"images": [], "word": "<tom>"}], [{"images": "x", "word": "<tom>"}],
+     [{"images": ["/etc/passwd"], "word": "<tom>"}], [{"images": ["0" * 32], "word": "<tom>"}]],
+)  # fmt: skip
+def test_further_subjects_that_are_none(browser: Browser, others: Any) -> None:
+    picture = browser.sent(noise())
+    answer = browser.ask("learn-dreambooth", images=[picture], word="<rex>", noun="dog", others=others)
+    assert answer.status_code in (404, 422), answer.text
+
+
+def test_further_subjects_with_wrong_words(app: FastAPI, browser: Browser) -> None:
+    picture = browser.sent(noise())
+    wrong: list[dict[str, Any]] = [{}, {"word": ""}, {"word": "<rex>"}, {"word": "two words"}, {"word": 7}]
+    wrong += [{"word": "<tom>", "noun": ["cat"]}, {"word": "<tom>", "path": "/etc"}, {"word": "x" * 20_000}]
+    asked = {"images": [picture], "word": "<rex>", "noun": "dog"}
+    for one in wrong:
+        answer = browser.ask("learn-dreambooth", **asked, others=[{"images": [picture], **one}])
+        assert answer.status_code == 422, answer.text
+        assert str(app.state.studio.settings.folder) not in answer.text
+    many = [{"images": [picture] * 25, "word": f"<w{n}>", "noun": "dog"} for n in range(2)]
+    answer = browser.ask("learn-dreambooth", **asked, others=many)
+    assert (answer.status_code, answer.json()["field"]) == (422, "others")
+
+
+def test_merge_and_use(browser: Browser) -> None:
+    """What was learnt apart, in one picture."""
+    learnt: list[str] = []
+    for number, word in enumerate(("<rex>", "<tom>")):
+        job = browser.made(
+            "learn-custom-diffusion", images=[browser.sent(noise(seed=number))], word=word, noun="dog",
+            steps=1, batch=1, preset="default", prior_count=1, prior_steps=1,
+        )  # fmt: skip
+        learnt.append(job["results"][0]["id"])
+    asked = {"weights": [{"id": learnt[0]}, {"id": learnt[1], "scale": 0.5}]}
+    [merged] = browser.made("merge", **asked)["results"]
+    assert (merged["kind"], merged["name"]) == ("weights", "rex-tom.safetensors")
+    found = browser.get("/api/weights").json()[0]
+    assert (found["id"], found["words"], found["note"]) == (
+        merged["id"],
+        ["<rex>", "<tom>"],
+        "<rex> and <tom>",
+    )
+    entry = browser.get(f"/api/history/{merged['id']}").json()
+    assert (entry["verb"], entry["parents"]) == ("merge", learnt)
+    drawn = browser.made("generate", prompt="a <rex> and a <tom>", steps=1, weights=[{"id": merged["id"]}])
+    assert drawn["results"]
+    assert browser.made("merge", **asked, how="closed-form")["results"]
+
+
+def test_what_cannot_be_merged_is_a_sentence_without_paths(app: FastAPI, browser: Browser) -> None:
+    picture = browser.sent(noise())
+    job = browser.made(
+        "learn-textual-inversion", images=[picture], word="<rex>", noun="dog", steps=1, batch=1
+    )
+    one = {"id": job["results"][0]["id"]}
+    for weights in ([], [one], one, "x", [{"id": picture}], [one, {"id": "0" * 32}], [one] * 51, [one, 7]):
+        answer = browser.ask("merge", weights=weights)
+        assert answer.status_code in (404, 422), answer.text
+        assert str(app.state.studio.settings.folder) not in answer.text
+    assert browser.ask("merge", weights=[one, one], how="magic").json()["field"] == "how"
+    assert browser.ask("merge").json()["field"] == "weights"
+
+
 def test_upscale(tmp_path: Path) -> None:
     with studio(tmp_path / "s", upscaler=str(shared("upscaler"))) as app:
         browser = Browser(app)

@@ -59,7 +59,8 @@ class Caller:
 
 
 def test_a_killed_studio_finds_everything_again(tmp_path: Path) -> None:
-    """What was finished is there, what ran has failed, what waited goes on, half an upload is gone."""
+    """What was finished is there, of the job that ran too, which has failed; what waited goes on; half an
+    upload is gone."""
     folder = tmp_path / "studio"
     command = [
         "studio",
@@ -80,9 +81,11 @@ def test_a_killed_studio_finds_everything_again(tmp_path: Path) -> None:
         sent = caller.post("/api/images?name=cat.png", content=noise(0)).json()["id"]
         done = caller.until(caller.ask("strokes", image=sent).json()["id"], "done")
         content = caller.get(f"/api/images/{done['results'][0]['id']}").content
-        running = caller.ask("generate", prompt="a cat", steps=1000, width=512, height=512).json()["id"]
+        running = caller.ask("generate", prompt="a cat", steps=100, count=32, batch=1, seed=5).json()["id"]
         waiting = caller.ask("strokes", image=sent, colours=2).json()["id"]
         caller.until(running, "running")
+        while not list(folder.glob(f"files/*/{running}/[!.]*.png")):
+            time.sleep(0.01)
         cookies = dict(caller.client.cookies)
     finally:
         server.send_signal(signal.SIGKILL)
@@ -98,6 +101,8 @@ def test_a_killed_studio_finds_everything_again(tmp_path: Path) -> None:
         assert done["results"][0]["id"] in [entry["id"] for entry in browser.get("/api/history").json()]
         found = browser.get(f"/api/jobs/{running}").json()
         assert (found["state"], found["error"]) == ("failed", "The studio was stopped while this ran.")
+        assert 1 <= len(found["results"]) < 32
+        assert found["results"][0]["label"] == "seed 5"
         assert browser.ended(waiting)["state"] == "done"
         assert not (folder / "incoming" / "half.partial").exists()
         assert browser.made("strokes", image=sent)["results"]
@@ -161,7 +166,7 @@ def noise(seed: int) -> bytes:
 
 
 def memory() -> float:
-    """Megabytes that this process has; 0 where the system does not say."""
+    """Mebibytes that this process has; 0 where the system does not say."""
     if not Path("/proc/self/statm").exists():
         return 0.0
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -233,16 +238,17 @@ class Person(threading.Thread):
 
 
 def test_mixed_requests_of_several_people(tmp_path: Path) -> None:
-    """Seven seconds: nothing is lost, nothing breaks, and memory stays flat."""
+    """Seven seconds: nothing is lost, nothing breaks, and memory stays flat. `-s` shows the figures."""
     with served(tmp_path) as place:
         people = [Person(place, number, time.monotonic() + 7) for number in range(4)]
+        began = time.monotonic()
         for person in people:
             person.start()
         time.sleep(3)
         before = memory()
         for person in people:
             person.join()
-        grown = memory() - before
+        seconds, grown = time.monotonic() - began, memory() - before
         for person in people:
             assert person.problems == []
             assert person.statuses.keys() <= {200, 201, 202, 403, 404, 409, 415, 429}, person.statuses
@@ -254,4 +260,7 @@ def test_mixed_requests_of_several_people(tmp_path: Path) -> None:
             person.caller.client.close()
         assert sum(len(person.sent) for person in people) >= 4 * LEAST
         assert sum(len(person.jobs) for person in people) >= 8
-        assert grown < 64, f"{grown:.0f} MB"
+        asked = sum(sum(person.statuses.values()) for person in people)
+        said = f"{len(people)} people, {asked} requests in {seconds:.1f} s, {grown:+.1f} MiB"
+        print(f"\n{said}, {sum(len(person.jobs) for person in people)} jobs")
+        assert grown < 64, said

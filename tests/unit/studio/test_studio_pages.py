@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi import FastAPI
 
-from scumble.adapters.weights import Weights
+from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import ModelError
 from scumble.models import toybox
 from scumble.studio.app import PAGES
@@ -22,6 +23,7 @@ from tiny import shared
 
 TYPES = {
     "text", "words", "int", "float", "choice", "bool", "image", "mask", "images", "weights", "seed", "pair",
+    "subjects",
 }  # fmt: skip
 KEYS = {
     "name", "label", "help", "type", "default", "min", "max", "step", "choices", "unit", "advanced",
@@ -31,6 +33,15 @@ KEYS = {
 
 def fields(browser: Browser, verb: str) -> dict[str, dict[str, Any]]:
     return {field["name"]: field for field in browser.get(f"/api/forms/{verb}").json()["fields"]}
+
+
+def learnt(folder: Path, word: str) -> bytes:
+    """A file of weights that knows `word`."""
+    vectors = torch.full((1, 32), float(len(word)))
+    words = {word: Word((vectors,), noun="dog")}
+    file = folder / "w.safetensors"
+    Weights(method="textual-inversion", family="sd1", base_hash="", words=words).save(file)
+    return file.read_bytes()
 
 
 def test_about(browser: Browser) -> None:
@@ -130,7 +141,7 @@ def test_defaults_of_learning_are_those_of_the_models_preset() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_greatest_and_least_values_of_forms_hold(browser: Browser, verb: str) -> None:
+def test_greatest_and_least_values_of_forms_hold(browser: Browser, verb: str, tmp_path: Path) -> None:
     """What a form forbids, the server forbids, in a sentence that names the field."""
     asked = {"prompt": "a", "instructions": ["a"], "word": "<rex>", "at": [1, 1]}
     found = fields(browser, verb)
@@ -139,6 +150,8 @@ def test_greatest_and_least_values_of_forms_hold(browser: Browser, verb: str) ->
     for name, field in found.items():
         if field["type"] in ("image", "images") and field["required"]:
             given[name] = [picture] if field["type"] == "images" else picture
+        if field["type"] == "weights" and field["required"]:
+            given[name] = [{"id": browser.sent(learnt(tmp_path, f"<{n}>"))} for n in ("rex", "tom")]
     tried = 0
     for name, field in found.items():
         if field["type"] in ("int", "float", "seed") and field["max"] is not None:

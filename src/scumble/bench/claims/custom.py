@@ -21,7 +21,7 @@ from scumble.core.events import Loop
 from scumble.methods.custom_diffusion import TRAIN
 from scumble.metrics.kid import kid
 from scumble.verbs.analyse import analyse_to
-from scumble.verbs.learn import config_for
+from scumble.verbs.learn import called, config_for
 from scumble.verbs.merge import merge_to
 from scumble.world.sampling import PROFILES, sample_scene
 from scumble.world.scene import PLACES, Scene
@@ -42,7 +42,7 @@ SECOND = "<second>"
 
 
 def _by(lab: Lab, method: str = METHOD) -> Loop[Figures]:
-    return (yield from learnt_figures(lab, method, lambda subject: lab.subject(method, subject)))
+    return (yield from learnt_figures(lab, method, method, lambda subject: lab.subject(method, subject)))
 
 
 def _rates(lab: Lab) -> Loop[Found]:
@@ -193,7 +193,7 @@ def two_subjects(lab: Lab) -> Loop[Found]:
     """Share of pictures that show two subjects learnt together, over that of two plain things."""
     one, other = _pair(lab)
     learnt = yield from _joint(lab)
-    words = (f"{WORD} {one.noun}", f"{SECOND} {other.noun}")
+    words = called(METHOD, WORD, one.noun), called(METHOD, SECOND, other.noun)
     together = yield from _both(lab, "joint", *words, learnt)
     plain = yield from _both(lab, "plain", one.noun, other.noun, None)
     return {"figure": together / max(plain, 0.02), "together": together, "plain nouns": plain}
@@ -212,7 +212,7 @@ def _merged(lab: Lab) -> Loop[tuple[Path, float]]:
 def merge(lab: Lab) -> Loop[Found]:
     """Share of pictures that show two subjects merged in closed form, over that of two learnt together."""
     one, other = _pair(lab)
-    words = (f"{WORD} {one.noun}", f"{SECOND} {other.noun}")
+    words = called(METHOD, WORD, one.noun), called(METHOD, SECOND, other.noun)
     weights, _ = yield from _merged(lab)
     merged = yield from _both(lab, "merged", *words, weights)
     together = yield from _both(lab, "joint", *words, (yield from _joint(lab)))

@@ -36,7 +36,7 @@ function tile(item) {
   );
 }
 
-const NAMES = { '': 'brought',  generate: 'drawn', 'edit-instruct': 'instructed', 'edit-sdedit': 'painted', 'edit-text2live': 'layered', strokes: 'strokes', composite: 'pasted', upscale: 'upscaled' };
+const NAMES = { '': 'brought',  generate: 'drawn', 'edit-instruct': 'instructed', 'edit-sdedit': 'painted', 'edit-text2live': 'layered', strokes: 'strokes', composite: 'pasted', upscale: 'upscaled', merge: 'merged' };
 const title = (verb = '') => NAMES[verb] ?? verb.replace(/^learn-/, 'learnt, ').replaceAll('-', ' ');
 
 function when(created) {

@@ -9,6 +9,7 @@ const METHODS = [
   ['learn-textual-inversion', 'Textual Inversion', 'A new word; the model stays as it is. Smallest file.'],
   ['learn-custom-diffusion', 'Custom Diffusion', 'A word and how the picture reads it. Quick, several at once.'],
   ['learn-dreambooth', 'DreamBooth', 'The whole model, or a low-rank change. Closest likeness.'],
+  ['merge', 'Merge', 'Several that were learnt apart, as one file.'],
 ];
 
 shell('learn');
@@ -39,7 +40,7 @@ async function open(verb, over = false) {
   if (over) bench.panel.querySelector('input[type=radio]:checked').focus();
 }
 
-const sharedOf = (values) => Object.fromEntries(['photos', 'images', 'word', 'noun'].filter((name) => name in values).map((name) => [name, values[name]]));
+const sharedOf = (values) => Object.fromEntries(['photos', 'images', 'word', 'noun', 'others'].filter((name) => name in values).map((name) => [name, values[name]]));
 
 async function shelf() {
   const list = document.querySelector('#weights');

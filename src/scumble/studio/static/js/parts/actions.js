@@ -5,7 +5,7 @@ import { keep, kept } from './draft.js';
 import { el, icon } from './dom.js';
 import { say } from './shell.js';
 
-const PAGE_OF = { generate: '/generate', 'edit-sdedit': '/paint', compare: '/compare' };
+const PAGE_OF = { generate: '/generate', 'edit-sdedit': '/paint', compare: '/compare', merge: '/learn' };
 
 /** The page where a verb's form stands. */
 export function pageOf(verb = '') {

@@ -3,6 +3,7 @@
 import { get } from './api.js';
 import { el, iconButton } from './dom.js';
 import { imageField, imagesField } from './pictures.js';
+import { subjectsField } from './subjects.js';
 
 function simple(node, changed, read, write) {
   node.addEventListener('input', changed);
@@ -133,7 +134,8 @@ function weights(spec, { changed }) {
   };
   const draw = () => {
     node.replaceChildren(...known.map(line));
-    node.closest('.row')?.toggleAttribute('hidden', !known.length);
+    if (spec.required && !known.length) node.replaceChildren(el('p.help', {}, 'Nothing has been learnt yet.'));
+    node.closest('.row')?.toggleAttribute('hidden', !known.length && !spec.required);
   };
   queueMicrotask(draw); // once the row is there
   get('/api/weights').then((list) => {
@@ -167,4 +169,5 @@ export const FIELDS = {
   mask: imageField,
   video: imageField,
   images: imagesField,
+  subjects: subjectsField,
 };

@@ -49,7 +49,7 @@ function fault(job) {
 function work(job) {
   const view = el('div.frame.work', {}, el('img', { alt: 'The picture so far', hidden: true }));
   sized(view, job.settings?.width ?? 1, job.settings?.height ?? 1);
-  view.hidden = (job.verb ?? '').startsWith('learn'); // until there is something to see
+  view.hidden = /^(learn|merge)/.test(job.verb ?? ''); // until there is something to see
   const bar = el('progress', { 'aria-label': 'Progress' });
   const text = el('span.progress-text', {});
   const stop = el('button.quiet', { type: 'button', 'data-act': 'cancel' }, 'Cancel');
@@ -96,7 +96,7 @@ function weightsCard(job, result, reuse) {
   const { word = '', images: photos = [] } = job.settings ?? {};
   return el('div.notice.learnt', {},
     photos.length ? el('div.learnt-from', {}, photos.map((id) => el('img', { src: thumbUrl(id), alt: '' }))) : icon('learn'),
-    el('h2', {}, word ? `${word} is learnt` : 'Learnt'),
+    el('h2', {}, word ? `${word} is learnt` : job.verb === 'merge' ? 'Merged' : 'Learnt'),
     el('p', {}, [result.label, duration(job.seconds)].filter(Boolean).join(' · ')),
     job.note ? el('p.help', {}, job.note) : null,
     actions(job, result, reuse),

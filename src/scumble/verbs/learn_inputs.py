@@ -1,0 +1,149 @@
+"""What learning begins from: the subjects' folders, what a person should know of them, and a run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from scumble.core.errors import InputError
+from scumble.core.files import atomic_write
+from scumble.core.runs import RunFolder
+from scumble.data.subjects import Shot, Subject, read_subject
+from scumble.models.model import Model
+from scumble.training.fit import FitConfig
+from scumble.training.processes import is_main_process, processes
+from scumble.verbs.outputs import check_free, check_new
+
+__all__ = [
+    "begun_anew",
+    "finished",
+    "listing",
+    "note_finished",
+    "open_run",
+    "read_inputs",
+    "read_to_analyse",
+    "run_folder",
+    "same_inputs",
+    "warnings",
+]
+
+PEOPLE = {
+    "person", "persons", "people", "human", "man", "men", "woman", "women", "boy", "boys", "girl", "girls",
+    "child", "children", "kid", "kids", "baby", "babies", "face", "faces", "portrait", "portraits", "selfie",
+}  # fmt: skip
+CONSENT = "You are learning a person: do so with their consent, and say that pictures made of them are made."
+PARTS = ("pivotal", "upscaler")
+"""Runs of their own within a run's folder."""
+FINISHED, INPUTS = "README.txt", "inputs.json"
+
+Folders = Sequence[tuple[Path, str, str]]
+"""Of each subject the folder, the word and the class noun."""
+
+
+def read_inputs(subjects: Folders, out: Path, *, overwrite: bool = False) -> list[Subject]:
+    """The subjects, where they can be learnt into `out`. Raises InputError and ImageError where not."""
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
+    check_free([out], overwrite=overwrite)
+    return _read(subjects)
+
+
+def read_to_analyse(subjects: Folders, out: Path) -> list[Subject]:
+    """The subjects, where what learning changes can be measured into the folder `out`. Raises InputError and
+    ImageError where not.
+    """
+    check_new(out)
+    return _read(subjects)
+
+
+def _read(subjects: Folders) -> list[Subject]:
+    if not subjects:
+        raise InputError("There is nothing to learn.", "Give a folder of pictures.")
+    return [read_subject(*subject) for subject in subjects]
+
+
+def warnings(subjects: Sequence[Subject]) -> list[str]:
+    """What a person should know before the work: of the pictures, and of people in them."""
+    notes = [note for subject in subjects for note in subject.notes]
+    told = [[s.noun] if s.noun else [shot.caption or "" for shot in s.shots] for s in subjects]
+    people = any(PEOPLE & set(text.lower().split()) for texts in told for text in texts)
+    return list(dict.fromkeys(notes)) + ([CONSENT] if people else [])
+
+
+# The run
+
+
+def run_folder(out: Path) -> Path:
+    """Where the run that makes `out` keeps its settings, losses and checkpoints."""
+    return out.with_suffix(".run")
+
+
+def begun_anew(out: Path, *, overwrite: bool = False) -> bool:
+    """Whether learning into `out` begins at the first step: nothing is kept of it, or it was finished and is
+    to be overwritten. One that was stopped goes on.
+    """
+    folder = run_folder(out)
+    return (overwrite and finished(folder)) or not any(folder.glob("checkpoints/*.safetensors"))
+
+
+def finished(run: Path) -> bool:
+    """Whether the run in that folder has given its result."""
+    return (run / FINISHED).is_file()
+
+
+def note_finished(run: RunFolder, out: Path) -> None:
+    """Write down that the run has given its result, `out`."""
+    atomic_write(run.path / FINISHED, f"The learning of {out.name}: safe to remove.\n".encode())
+
+
+def open_run(out: Path, *, overwrite: bool) -> RunFolder:
+    """The run's folder, without what a finished run left in it where that is to be overwritten."""
+    run = RunFolder(run_folder(out))
+    if is_main_process() and overwrite and finished(run.path):
+        for path in (run.path, *(run.path / part for part in PARTS)):
+            if path.is_dir():
+                RunFolder(path).clear()
+                (path / INPUTS).unlink(missing_ok=True)
+        (run.path / FINISHED).unlink()  # last, so that what is cut short here is done again
+    processes().wait_for_everyone()
+    return run
+
+
+def same_inputs(
+    run: RunFolder, method: str, subjects: Sequence[Subject], model: Model, config: FitConfig
+) -> dict[str, Any]:
+    """Note what a run learns, and on what. Raises InputError if it has begun with something else."""
+    about: dict[str, Any] = {
+        "method": method,
+        "model": model.hash,
+        "subjects": [
+            [s.word, s.noun, [[shot.name, shot.caption, _digest(shot)] for shot in s.shots]] for s in subjects
+        ],
+    }
+    if beside := getattr(config, "regularization", ""):
+        about["regularization"] = listing(Path(beside))
+    place = run.path / INPUTS
+    if place.is_file() and run.latest_checkpoint()[0] and json.loads(place.read_bytes()) != about:
+        raise InputError(
+            f"{run.path} holds a run that learns something else.",
+            "Give another output, or remove that folder.",
+        )
+    processes().wait_for_everyone()  # nobody reads what the first one writes
+    if is_main_process():
+        atomic_write(place, json.dumps(about, ensure_ascii=False).encode())
+    return about
+
+
+def listing(place: Path) -> str:
+    """A digest of the names and sizes of all files of a folder, or of the file."""
+    files = sorted(file for file in place.rglob("*") if file.is_file()) or [place]
+    told = [f"{file.relative_to(place)} {file.stat().st_size}" for file in files if file.is_file()]
+    return sha256("\n".join(told).encode()).hexdigest()
+
+
+def _digest(shot: Shot) -> str:
+    mask = b"" if shot.mask is None else shot.mask.numpy().tobytes()
+    return sha256(shot.image.tobytes() + mask).hexdigest()
