@@ -125,7 +125,7 @@ PRESETS: dict[str, Config] = {
     "paper": Config(views=128),
     "joint": Config(steps=500),
     "face": Config(steps=750, lr=4e-5, train="cross-attention"),
-    "toybox": Config(steps=250, lr=1e-3, batch=4, views=8, prior_count=64, prior_steps=15),
+    "toybox": Config(steps=250, lr=5e-4, batch=4, views=8, prior_count=64, prior_steps=15),
 }
 """Settings by purpose."""
 
