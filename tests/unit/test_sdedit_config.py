@@ -21,7 +21,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "t0": {"t0": 0.4123},
     "steps": {"steps": 5},
     "sampler": {"sampler": "heun"},
-    "spacing": {"spacing": "sde"},
+    "spacing": {"spacing": "karras"},
     "eta": {"sampler": "ddim", "eta": 0.5},
     "repeats": {"repeats": 2},
     "kept_noise": {"kept_noise": "fresh"},

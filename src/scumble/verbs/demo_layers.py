@@ -126,10 +126,11 @@ def clip(work: Work) -> Loop[Chapter]:
     video, atlas = demo_clip.unpack(work.out / "clip")
     steps = work.amount.clip_steps
     config = VideoEditConfig.of({"prompt": CLIP_PROMPT, "seed": SEED, "steps": steps})
-    job = VideoJob.of(config, video, work.out / "clip/edited.apng", atlas=atlas, overwrite=True)
+    out = work.out / "clip/edited.apng"
+    job = VideoJob.of(config, video, out, atlas=atlas, overwrite=True)
     with work.timed("learning"):
         yield from edit_video_to(job)
-    before, after = (read_video(place).frames.float() / 255 for place in (video, job.out))
+    before, after = (read_video(place).frames.float() / 255 for place in (video, out))
     _, where = demo_clip.truth()
     yield Progress(stage="looking", step=1, total=1)
     wobble = [demo_clip.wobble(frames) for frames in (before, after)]
