@@ -154,8 +154,9 @@ def _floor(rest: list[str], ends: Collection[int]) -> None:
         if kind == "textual-inversion":
             steps(vectors, encode=True)
             return
+        word_learns = kind == "custom-diffusion"  # and so the gradient crosses the text encoder, too
         for vector in vectors:
-            vector.requires_grad = False
+            vector.requires_grad = word_learns
         if kind == "dreambooth-low-rank":
             rank = given["settings"].get("rank", 4)
             with low_rank(find_layers(model, ATTENTION), rank=rank) as layers:
@@ -163,7 +164,7 @@ def _floor(rest: list[str], ends: Collection[int]) -> None:
             return
         patterns = ("unet.*",) if kind == "dreambooth" else TRAIN["key-value"]
         with dense(model, patterns) as layers:
-            steps(list(layers.named_parameters().values()), encode=False)
+            steps([*vectors, *layers.named_parameters().values()], encode=word_learns)
 
 
 def stand_in() -> None:
