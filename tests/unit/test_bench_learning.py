@@ -47,6 +47,7 @@ def row(method: str, seed: int, subject: str, *, marked: bool, fidelity: float, 
         "subject": subject,
         "marked": marked,
         "fidelity": fidelity,
+        "nearer": fidelity / 2,
         "obeyed": obeyed,
         "obeyed by the base": 0.5,
         "PRES": 0.1,
@@ -76,7 +77,7 @@ def test_every_figure_is_measured_and_a_run_goes_on(tmp_path: Path, monkeypatch:
     assert {r["marked"] for r in scores["each"]} == {True, False}
     found = scores["methods"]["custom-diffusion"]
     assert set(found) == {
-        *("fidelity", "PRES", "DIV", "seconds", "prompts", "without a mark", "with a mark"),
+        *("fidelity", "nearer", "PRES", "DIV", "seconds", "prompts", "without a mark", "with a mark"),
         *("bytes", "bytes compressed"),
     }
     assert found["bytes"] > scores["methods"]["textual-inversion"]["bytes"]

@@ -102,6 +102,23 @@ def test_captions_alone_need_no_word(photos: Path, tmp_path: Path) -> None:
     )
 
 
+def test_captions_can_be_left_unread(photos: Path, tmp_path: Path) -> None:
+    def word(name: str, *more: str) -> torch.Tensor:
+        out = tmp_path / f"{name}.safetensors"
+        done = learn("textual-inversion", photos, out, "--word", "<s>", "--noun", "style", *more)
+        assert done.status == 0, done.err
+        return Weights.load(out).words["<s>"].vectors[0]
+
+    bare = word("bare")
+    for seed in range(2):
+        (photos / f"{seed}.txt").write_text("a watercolour of a moongate")
+    assert not torch.equal(word("told"), bare)
+    assert torch.equal(word("unread", "--no-captions"), bare)
+    nothing = learn("custom-diffusion", photos, tmp_path / "n.safetensors", "--no-captions", *QUICK)
+    assert nothing.status == 2
+    assert "needs a caption" in nothing.sentence
+
+
 def test_an_analysis_is_a_folder(photos: Path, tmp_path: Path) -> None:
     config = ("--config", str(tmp_path / "quick.toml"))
     done = learn("custom-diffusion", photos, tmp_path / "rates", "--analyse", "--json", *config)

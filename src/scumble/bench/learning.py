@@ -1,7 +1,9 @@
 """The methods that learn, on subjects of the toy world: how alike, how obedient, at what price.
 
 Fidelity is the likeness of the pictures of all prompts with the photos, in the judge's identity features: 0
-is another thing of that kind and colour, 1 the subject's own renders through the autoencoder. Prompts is the
+is another thing of that kind and colour, 1 the subject's own renders through the autoencoder. Both ends are
+renders, which a model's drawings are never as good as, so fidelity may lie far below 0; "nearer" is the share
+of the way from the untouched model's drawings of the plain noun (0) to those renders (1). Prompts is the
 share of what they ask for that the judge sees, over that of the untouched model told the plain noun. PRES is
 the likeness of pictures of the plain class with the subject (Ruiz et al. 2022, section 4.3), lower is better;
 DIV how far apart pictures of one prompt are, higher is better, in the toybox's CLIP where they have LPIPS.
@@ -109,7 +111,7 @@ def measure(out: Path, settings: Settings) -> Loop[dict[str, Any]]:
 
 def table(scores: dict[str, Any]) -> str:
     """The scores as Markdown: mean and spread over seeds."""
-    heads = ["fidelity", *HALVES, "prompts", "PRES", "DIV"]
+    heads = ["fidelity", *HALVES, "nearer", "prompts", "PRES", "DIV"]
     rows = [f"| | {' | '.join(heads)} | learnt in | bytes | goal |", "|---" * (len(heads) + 4) + "|"]
     for name, found in scores["methods"].items():
         figures = " | ".join(_shown(found.get(head)) for head in heads)
@@ -148,12 +150,14 @@ def _row(lab: Lab, name: str, seed: int, subject: Subject) -> Loop[dict[str, Any
     def apart(one: Tensor, other: Tensor) -> Tensor:
         return 1 - paired_similarity(lab.seen(one), lab.seen(other))
 
+    fidelity, base = (lab.fidelity(subject, prompts, pixels) for pixels in (drawn, plain))
     return {
         "method": name,
         "seed": seed,
         "subject": subject.name,
         "marked": subject.is_marked,
-        "fidelity": lab.fidelity(subject, prompts, drawn),
+        "fidelity": fidelity,
+        "nearer": (fidelity - base) / max(1 - base, 1e-3),
         "obeyed": lab.obeyed(prompts, drawn),
         "obeyed by the base": lab.obeyed(prompts, plain),
         "PRES": prior_preservation(lab.identity(of_class), lab.known(subject)),
@@ -183,7 +187,7 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return mean("obeyed")(some) / max(mean("obeyed by the base")(some), 0.05)
 
     found: dict[str, Any] = {
-        name: _summary_of(rows, mean(name)) for name in ("fidelity", "PRES", "DIV", "seconds")
+        name: _summary_of(rows, mean(name)) for name in ("fidelity", "nearer", "PRES", "DIV", "seconds")
     }
     found["prompts"] = _summary_of(rows, relative)
     for half, marked in HALVES.items():

@@ -22,6 +22,11 @@ PriorWeight = Annotated[
     float | None, typer.Option(help="Weight of what keeps it from forgetting; 0 does without.  [1]")
 ]
 
+NoCaptions = Annotated[
+    bool,
+    typer.Option("--no-captions", help="Leave the captions of the pictures unread: all is told by templates."),
+]
+
 Named = tuple[Path, str, str]
 """The folder of a subject, its word and its noun."""
 
@@ -43,6 +48,7 @@ def textual_inversion(
     word: options.Word = None,
     noun: options.Noun = None,
     subject: Subjects = None,
+    no_captions: NoCaptions = False,
     preset: Annotated[
         str | None, typer.Option(help="default, paper, style, pivotal, toybox.  [fits the model]")
     ] = None,
@@ -77,6 +83,7 @@ def dreambooth(
     word: options.Word = None,
     noun: options.Noun = None,
     subject: Subjects = None,
+    no_captions: NoCaptions = False,
     preset: Annotated[
         str | None,
         typer.Option(help="default, paper, text-encoder, toybox, toybox-low-rank.  [fits the model]"),
@@ -118,6 +125,7 @@ def custom_diffusion(
     word: options.Word = None,
     noun: options.Noun = None,
     subject: Subjects = None,
+    no_captions: NoCaptions = False,
     preset: Annotated[
         str | None, typer.Option(help="default, paper, joint, face, toybox.  [fits the model]")
     ] = None,
@@ -173,6 +181,8 @@ def _learn(method: str, given: dict[str, Any]) -> None:
     common = ("steps", "lr", "batch", "size", "seed")
     own = ("vectors", "initial", "templates", "train", "rank", "prior_weight", "upscaler_steps")
     chosen = {name: given.get(name) for name in (*common, *own)}
+    if given["no_captions"]:
+        chosen["captions"] = False
     if given.get("regularization"):
         chosen["regularization"] = str(given["regularization"])
     config = config_for(method, on.model, given["preset"], given["config"], **chosen)

@@ -99,7 +99,7 @@ PRESETS: dict[str, Config] = {
     "paper": Config(steps=5000, batch=8, lr=0.04, vectors=1, clip=0.0),
     "style": Config(templates="style", stop_after=6),
     "pivotal": Config(stop_after=6, pivotal=300),
-    "toybox": Config(steps=300, batch=4, lr=0.02, vectors=4),
+    "toybox": Config(steps=300, batch=4, lr=0.005, vectors=4),
 }
 """Settings by purpose."""
 

@@ -22,7 +22,7 @@ from scumble.metrics.prior import diversity, prior_preservation
 from scumble.metrics.similarity import paired_similarity
 from scumble.verbs.learn import called, config_for
 from scumble.world.sampling import PROFILES, sample_scene
-from scumble.world.scene import COLOURS, KINDS, Scene, Thing
+from scumble.world.scene import COLOURS, KINDS, PLACES, Scene, Thing
 from scumble.world.splits import EVALUATION_SEEDS
 from scumble.world.subjects import Subject, SubjectPrompt
 
@@ -148,12 +148,12 @@ def _style(lab: Lab) -> Loop[Found]:
 
 
 def _debias(lab: Lab) -> Loop[Found]:
-    """Snowmen in six colours, each once, teach a word; do pictures with it have more even colours? The count
-    of each colour that the judge sees is kept, too.
+    """Snowmen in six colours, each in a place of its own, teach a word; do pictures with it have more even
+    colours? The count of each colour that the judge sees is kept, too.
     """
     things = [Thing(kind="snowman", colour=colour) for colour in list(COLOURS)[:SNOWMEN]]
     scenes = [
-        Scene(things=(thing,), place="grass", seed=EVALUATION_SEEDS + i) for i, thing in enumerate(things)
+        Scene(things=(thing,), place=PLACES[i], seed=EVALUATION_SEEDS + i) for i, thing in enumerate(things)
     ]
     folder = lab.out / "photos" / "snowmen"
     lab.write(folder, scenes)
