@@ -1,6 +1,6 @@
 """Runs the comparisons behind docs/choosing.md: `scumble compare` on scenes and subjects of the toy world.
 
-    python docs/data/compare.py out/compare      some twenty minutes on two cores; a run that was stopped goes on
+    python docs/data/compare.py out/compare      some twenty minutes; a run that was stopped goes on
 
 Afterwards `python docs/data/make.py out/compare/*/compare.json` puts them in. Scenes are rendered anew, with
 seeds that no training saw; each task is given to every method that applies, none is left out.

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from scumble.bench.claims.page import page
+from scumble.bench.claims.page import write
 from scumble.core.files import atomic_write
 from scumble.verbs.known import FIGURES, choosing
 
@@ -33,7 +33,7 @@ def main(folders: list[str]) -> None:
         atomic_write(FIGURES / name, (HERE / name).read_bytes())
     atomic_write(HERE.parent / "choosing.md", choosing().encode())
     found = json.loads((HERE / "claims.json").read_bytes())
-    atomic_write(HERE.parent / "claims.md", page(found).encode())
+    write(found, HERE.parent)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ import torch
 
 from cli import scumble
 from scumble.bench.claims import custom, editing, lab, learners, run
+from scumble.bench.claims.charts import charts
 from scumble.bench.claims.lab import QUICK, Lab, Settings
 from scumble.bench.claims.page import page, verdict
 from scumble.bench.claims.run import EXPERIMENTS, chosen, measure, publish
 from scumble.bench.claims.table import Claim, Holds, claims
+from scumble.bench.plot import COLOURS, bars
 from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import finish
 from scumble.world.subjects import SUBJECTS
@@ -291,8 +293,29 @@ def test_publishing_keeps_what_was_not_measured_now(tmp_path: Path) -> None:
     assert "| at least 0.02 | 0.2 | **holds** |" in text
     assert "| at least 0 | -0.5 | does not hold |" in text
     assert text.count("| `dreambooth/d") == 2
+    assert "](images/claims/dreambooth.png)" in text
+    assert "](images/claims/sdedit.png)" not in text
+    assert [p.name for p in (tmp_path / "images" / "claims").iterdir()] == ["dreambooth.png"]
     with pytest.raises(InputError, match="Give the folder docs"):
         publish({"claims": {}}, tmp_path / "nowhere")
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    sheet = bars({"heights": {"one": 1.0, "two": 2.0, "less": -1.0}})
+    lengths: dict[int, int] = {}
+    for y in range(sheet.height):
+        lengths[y] = sum(sheet.getpixel((x, y)) == COLOURS[0] for x in range(sheet.width))
+    runs = [length for _, length in sorted(lengths.items()) if length > 20]
+    each = sorted({length - 1 for length in runs})  # a rectangle has both its ends
+    assert len(each) <= 3  # equal ones may differ by a pixel
+    assert each[-1] == pytest.approx(2 * each[0], abs=4)  # the line at zero lies over one end
+
+
+def test_counts_of_bytes_stand_in_no_chart() -> None:
+    details = {"bytes, all": 3.0e7, "bytes, part": 2.0e6, "fidelity, all": 0.4}
+    assert charts({"claims": {"dreambooth/part": {"details": details}}}) == {}
+    [name] = charts({"claims": {"dreambooth/part": {"details": {**details, "fidelity, part": 0.3}}}})
+    assert name == "dreambooth"
 
 
 def test_what_is_not_measured_says_so() -> None:

@@ -1,4 +1,4 @@
-"""A small chart: curves of points with a word at each."""
+"""Small charts: curves of points with a word at each, and bars in groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["Point", "plot"]
+__all__ = ["Point", "bars", "plot"]
 
 Point = tuple[float, float, str]
 """x, y and what stands at it."""
@@ -16,6 +16,8 @@ WIDTH, HEIGHT, LEFT, MARGIN, LINE = 640, 420, 64, 24, 18
 INK, PALE = (60, 60, 60), (225, 225, 225)
 COLOURS = ((31, 95, 180), (214, 96, 20), (24, 128, 84), (140, 60, 140))
 TICKS = 5
+NAMES, VALUES = 190, 56
+"""Pixels for the names of bars on the left, and for their values on either side."""
 
 
 def plot(curves: Mapping[str, Sequence[Point]], *, across: str, up: str) -> Image.Image:
@@ -46,6 +48,33 @@ def plot(curves: Mapping[str, Sequence[Point]], *, across: str, up: str) -> Imag
         for (x, y), (_, _, word) in zip(at, curve, strict=True):
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
             draw.text((x + 5, y - 3), word, fill=colour, font=font, anchor="lb")
+    return sheet
+
+
+def bars(groups: Mapping[str, Mapping[str, float]]) -> Image.Image:
+    """A bar for each value, from zero, with its name and the value written at it; each group under its own
+    heading and on its own scale.
+    """
+    rows = sum(len(group) + 2 for group in groups.values())
+    sheet = Image.new("RGB", (WIDTH, 2 * MARGIN + LINE * rows - LINE), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    y = MARGIN
+    for row, (heading, group) in enumerate(groups.items()):
+        draw.text((MARGIN, y), heading, fill=INK, font=font, anchor="lt")
+        low, high = min(0.0, *group.values()), max(0.0, *group.values())
+        left, right = MARGIN + NAMES + VALUES, WIDTH - MARGIN - VALUES
+        unit = (right - left) / ((high - low) or 1.0)
+        zero = left - low * unit
+        for name, value in group.items():
+            y += LINE
+            end, middle = zero + value * unit, y + LINE / 2
+            box = (min(zero, end), y + 3, max(zero, end), y + LINE - 3)
+            draw.rectangle(box, fill=COLOURS[row % len(COLOURS)])
+            draw.text((MARGIN + NAMES, middle), name, fill=INK, font=font, anchor="rm")
+            side = ("lm", 5) if value >= 0 else ("rm", -5)
+            draw.text((end + side[1], middle), f"{value:.3g}", fill=INK, font=font, anchor=side[0])
+        draw.line((zero, y - LINE * (len(group) - 1), zero, y + LINE), fill=INK)
+        y += 2 * LINE
     return sheet
 
 

@@ -24,7 +24,7 @@ PriorWeight = Annotated[
 
 NoCaptions = Annotated[
     bool,
-    typer.Option("--no-captions", help="Leave the captions of the pictures unread: all is told by templates."),
+    typer.Option("--no-captions", help="Leave the captions of the pictures unread: templates tell all."),
 ]
 
 Named = tuple[Path, str, str]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from scumble.bench.claims.charts import charts
 from scumble.bench.claims.table import Claim, claims
+from scumble.core.files import atomic_path, atomic_write
 
-__all__ = ["page", "shown", "verdict"]
+__all__ = ["page", "shown", "verdict", "write"]
 
 TITLES = {
     "textual-inversion": "Textual Inversion",
@@ -19,6 +22,8 @@ TITLES = {
     "text2live": "Text2LIVE",
 }
 NOT_YET = "not yet measured"
+CHARTS = "images/claims"
+"""Where the charts lie in the docs."""
 HEAD = """# The papers' claims
 
 <!-- Made by `scumble bench claims --docs docs`; a test refuses changes by hand. -->
@@ -26,7 +31,7 @@ HEAD = """# The papers' claims
 Every headline claim of the six papers as an experiment that one command repeats on the toybox:
 
 ```
-scumble bench claims --quick -o claims        # half an hour on two cores; a run that was stopped goes on
+scumble bench claims --quick -o claims        # half an hour of one core; a run that was stopped goes on
 scumble bench claims --only dreambooth/drift -o claims
 ```
 
@@ -49,9 +54,20 @@ def shown(figure: float) -> str:
     return f"{figure:.0f}" if abs(figure) >= 1000 else f"{figure:.3g}"
 
 
+def write(found: Mapping[str, Any], docs: Path) -> None:
+    """Write the page and its charts into the folder `docs`."""
+    folder = docs / CHARTS
+    folder.mkdir(parents=True, exist_ok=True)
+    for method, chart in charts(found).items():
+        with atomic_path(folder / f"{method}.png") as temporary:
+            chart.quantize(32).save(temporary, "PNG", optimize=True)
+    atomic_write(docs / "claims.md", page(found).encode())
+
+
 def page(found: Mapping[str, Any]) -> str:
     """The whole page."""
     rows: Mapping[str, Any] = found["claims"]
+    drawn = charts(found)
     known = claims()
     measured = [claim for claim in known if "figure" in rows.get(claim.name, {})]
     held = sum(claim.holds(rows[claim.name]["figure"]) for claim in measured)
@@ -64,6 +80,8 @@ def page(found: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|",
         ]
         lines += [_row(claim, rows.get(claim.name, {})) for claim in group]
+        if method in drawn:
+            lines += ["", f"![{TITLES[method]}: what was compared, as bars]({CHARTS}/{method}.png)"]
         lines.append("")
     lines += _details([(claim, rows[claim.name]) for claim in measured])
     return "\n".join(lines).rstrip() + "\n"

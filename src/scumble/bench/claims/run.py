@@ -14,13 +14,12 @@ from typing import Any
 
 from scumble.bench.claims import custom, editing, enlarging, layers, learners
 from scumble.bench.claims.lab import QUICK, Lab, Settings
-from scumble.bench.claims.page import page, shown, verdict
+from scumble.bench.claims.page import shown, verdict, write
 from scumble.bench.claims.table import Claim, claims
 from scumble.bench.common import claim as noted
 from scumble.bench.common import machine, one_of, rounded, write_json
 from scumble.core.errors import InputError, ModelError
 from scumble.core.events import Loop, Progress
-from scumble.core.files import atomic_write
 
 __all__ = ["EXPERIMENTS", "chosen", "estimate", "measure", "publish", "summary"]
 
@@ -91,7 +90,8 @@ def _found(out: Path, claim: Claim) -> dict[str, Any]:
 
 
 def publish(found: Mapping[str, Any], docs: Path) -> None:
-    """Put what was measured into `docs/data/claims.json`, over what was there, and make `docs/claims.md`.
+    """Put what was measured into `docs/data/claims.json`, over what was there, and make `docs/claims.md`
+    with its charts.
 
     `python docs/data/make.py` then copies the figures to where `scumble advise` reads them.
 
@@ -107,7 +107,7 @@ def publish(found: Mapping[str, Any], docs: Path) -> None:
         new, old = now.get(name, {}), before.get(name, {})
         rows[name] = new if "figure" in new else old if "figure" in old else new or old
     write_json(place, {"claims": rows})
-    atomic_write(docs / "claims.md", page({"claims": rows}).encode())
+    write({"claims": rows}, docs)
 
 
 def estimate(only: Sequence[str] = ()) -> dict[str, Any]:
