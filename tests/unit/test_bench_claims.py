@@ -228,11 +228,14 @@ def test_without_an_editing_model_the_rest_is_measured(tmp_path: Path) -> None:
 
 def test_scales_of_fidelity_have_their_ends(tmp_path: Path) -> None:
     """Its own renders are as good as can be, a look-alike's are nothing."""
-    bench = Lab(Settings(), tmp_path)  # at the size that the judge was trained at
+    bench = Lab(Settings(subjects=2, prompts=3), tmp_path)  # at the size that the judge was trained at
     subject = SUBJECTS[8]
     prompts = [p for p in subject.prompts if p.kind == "recontextualisation"][:3]
     own = bench.rendered([p.scene for p in prompts])
-    assert bench.fidelity(subject, prompts, own) > 0.5
+    assert bench.fidelity(subject, own) > 0.5
+    floor, ceiling = bench._ends(subject)
+    assert floor < ceiling
+    assert bench.ends[0] < bench.ends[1]
     obeyed = bench.obeyed(prompts, own)
     assert obeyed > 0.75
     assert bench.obeyed(prompts, bench.rendered([SUBJECTS[0].scenes[0]] * 3)) < obeyed

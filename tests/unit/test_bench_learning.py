@@ -47,7 +47,7 @@ def row(method: str, seed: int, subject: str, *, marked: bool, fidelity: float, 
         "subject": subject,
         "marked": marked,
         "fidelity": fidelity,
-        "nearer": fidelity / 2,
+        "fidelity of the base": -1.0,
         "obeyed": obeyed,
         "obeyed by the base": 0.5,
         "PRES": 0.1,
@@ -101,6 +101,7 @@ def test_means_are_over_subjects_and_spreads_over_seeds() -> None:
     found = learning._summary(rows)
     assert found["fidelity"]["mean"] == pytest.approx(0.45)
     assert found["fidelity"]["spread"] == pytest.approx(0.3 / 2**0.5)
+    assert found["nearer"]["mean"] == pytest.approx((0.45 + 1) / 2)  # from -1 to 1
     assert found["without a mark"]["mean"] == pytest.approx(0.4)
     assert found["with a mark"]["mean"] == pytest.approx(0.5)
     assert found["prompts"]["mean"] == pytest.approx((0.9 + 0.6) / 2)

@@ -1,9 +1,9 @@
 """The methods that learn, on subjects of the toy world: how alike, how obedient, at what price.
 
 Fidelity is the likeness of the pictures of all prompts with the photos, in the judge's identity features: 0
-is another thing of that kind and colour, 1 the subject's own renders through the autoencoder. Both ends are
-renders, which a model's drawings are never as good as, so fidelity may lie far below 0; "nearer" is the share
-of the way from the untouched model's drawings of the plain noun (0) to those renders (1). Prompts is the
+is another thing of that kind and colour, 1 the subject's own renders through the autoencoder, both as means
+over the subjects. Both ends are renders, so a model's drawings may lie below 0; "nearer" is the share of the
+way from the untouched model's drawings of the plain noun (0) to the subject's renders (1). Prompts is the
 share of what they ask for that the judge sees, over that of the untouched model told the plain noun. PRES is
 the likeness of pictures of the plain class with the subject (Ruiz et al. 2022, section 4.3), lower is better;
 DIV how far apart pictures of one prompt are, higher is better, in the toybox's CLIP where they have LPIPS.
@@ -150,14 +150,13 @@ def _row(lab: Lab, name: str, seed: int, subject: Subject) -> Loop[dict[str, Any
     def apart(one: Tensor, other: Tensor) -> Tensor:
         return 1 - paired_similarity(lab.seen(one), lab.seen(other))
 
-    fidelity, base = (lab.fidelity(subject, prompts, pixels) for pixels in (drawn, plain))
     return {
         "method": name,
         "seed": seed,
         "subject": subject.name,
         "marked": subject.is_marked,
-        "fidelity": fidelity,
-        "nearer": (fidelity - base) / max(1 - base, 1e-3),
+        "fidelity": lab.fidelity(subject, drawn),
+        "fidelity of the base": lab.fidelity(subject, plain),
         "obeyed": lab.obeyed(prompts, drawn),
         "obeyed by the base": lab.obeyed(prompts, plain),
         "PRES": prior_preservation(lab.identity(of_class), lab.known(subject)),
@@ -183,13 +182,17 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     def mean(name: str) -> Callable[[Sequence[dict[str, Any]]], float]:
         return lambda some: fmean(row[name] for row in some)
 
+    def nearer(some: Sequence[dict[str, Any]]) -> float:
+        base = mean("fidelity of the base")(some)
+        return (mean("fidelity")(some) - base) / max(1 - base, 1e-3)
+
     def relative(some: Sequence[dict[str, Any]]) -> float:
         return mean("obeyed")(some) / max(mean("obeyed by the base")(some), 0.05)
 
     found: dict[str, Any] = {
-        name: _summary_of(rows, mean(name)) for name in ("fidelity", "nearer", "PRES", "DIV", "seconds")
+        name: _summary_of(rows, mean(name)) for name in ("fidelity", "PRES", "DIV", "seconds")
     }
-    found["prompts"] = _summary_of(rows, relative)
+    found |= {"nearer": _summary_of(rows, nearer), "prompts": _summary_of(rows, relative)}
     for half, marked in HALVES.items():
         if any(row["marked"] == marked for row in rows):
             of_half = [row for row in rows if row["marked"] == marked]

@@ -232,34 +232,38 @@ class Lab:
         """(N, E) CLIP features."""
         return torch.cat([self.clip.image_features(to_model(part)) for part in pixels.split(32)])
 
-    def fidelity(self, subject: Subject, prompts: Sequence[SubjectPrompt], pixels: Tensor) -> float:
-        """Likeness with the subject's photos: 0 a look-alike's, 1 its own renders' through the autoencoder,
-        both in the scenes that the prompts ask for.
+    def fidelity(self, subject: Subject, pixels: Tensor) -> float:
+        """Likeness with the subject's photos, in the scale of the run's subjects: 0 is that of look-alikes, 1
+        that of their own renders through the autoencoder, both in the scenes that their prompts ask for.
+
+        The ends are means over all subjects. Of some the judge finds look-alikes as like as the subject
+        itself, and a scale of their own would have no length.
         """
-        floor, ceiling = self._ends(subject, prompts)
-        likeness = subject_similarity(self.identity(pixels), self.known(subject))
-        return (likeness - floor) / max(ceiling - floor, 1e-3)
+        floor, ceiling = self.ends
+        return (self.likeness(subject, pixels) - floor) / max(ceiling - floor, 1e-3)
+
+    def likeness(self, subject: Subject, pixels: Tensor) -> float:
+        """Mean cosine of the identity features of pictures with those of the subject's photos."""
+        return subject_similarity(self.identity(pixels), self.known(subject))
 
     def known(self, subject: Subject) -> Tensor:
         """Identity features of its photos."""
         return self._remembered(subject.name, lambda: self.identity(self.rendered(subject.scenes)))
 
-    def _ends(self, subject: Subject, prompts: Sequence[SubjectPrompt]) -> tuple[float, float]:
-        """Likeness of look-alikes, and of its own renders through the autoencoder."""
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """Likeness of look-alikes, and of renders through the autoencoder: means over the subjects."""
+        pairs = [self._ends(subject) for subject in self.subjects]
+        return fmean(floor for floor, _ in pairs), fmean(ceiling for _, ceiling in pairs)
 
-        def measured() -> tuple[float, float]:
-            scenes = [prompt.scene for prompt in prompts]
-            others = [_with(scene, lookalike(subject, scene.seed)) for scene in scenes]
-            own = self.rendered(scenes)
-            with torch.inference_mode():
-                size = (own.shape[-2], own.shape[-1])
-                through = as_saved(decode(self.model, encode(self.model, own), size))
-            known = self.known(subject)
-            pairs = (self.rendered(others), through)
-            floor, ceiling = (subject_similarity(self.identity(pixels), known) for pixels in pairs)
-            return floor, ceiling
-
-        return self._remembered((subject.name, *(prompt.text for prompt in prompts)), measured)
+    def _ends(self, subject: Subject) -> tuple[float, float]:
+        scenes = [prompt.scene for prompt in self.prompts(subject)]
+        others = [_with(scene, lookalike(subject, scene.seed)) for scene in scenes]
+        own = self.rendered(scenes)
+        with torch.inference_mode():
+            size = (own.shape[-2], own.shape[-1])
+            through = as_saved(decode(self.model, encode(self.model, own), size))
+        return self.likeness(subject, self.rendered(others)), self.likeness(subject, through)
 
     def _remembered(self, what: Hashable, measured: Callable[[], Any]) -> Any:
         if what not in self._memory:

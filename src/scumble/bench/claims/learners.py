@@ -70,7 +70,7 @@ def learnt_figures(
             learnt = yield from weights(subject)
             texts = [p.text.format(called(method, WORD, subject.noun)) for p in prompts]
             drawn = yield from lab.drawn(f"{name}-{subject.name}", texts, learnt)
-        fidelity.append(lab.fidelity(subject, prompts, drawn))
+        fidelity.append(lab.fidelity(subject, drawn))
         told += zip(prompts, drawn, plain, strict=True)
 
     def relative(rows: Sequence[tuple[SubjectPrompt, Tensor, Tensor]]) -> float:
@@ -278,7 +278,7 @@ def _class_noun(lab: Lab) -> Loop[Found]:
         ):
             texts = [p.text.format(called("dreambooth", WORD, kind)) for p in wishes]
             drawn = yield from lab.drawn(f"{name}-{subject.name}", texts, weights)
-            values.append(lab.fidelity(subject, wishes, drawn))
+            values.append(lab.fidelity(subject, drawn))
     return {"figure": fmean(rights) - fmean(wrongs), "right": fmean(rights), "wrong": fmean(wrongs)}
 
 
