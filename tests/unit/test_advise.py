@@ -84,7 +84,8 @@ def test_every_advice_has_a_reason_with_a_source_and_commands_that_can_be_typed(
         assert len(advice.reasons) >= 3
         for reason in advice.reasons:
             assert reason.source == "how it works" or re.match(
-                r"published: .* \d{4}, arXiv:\d{4}\.\d{5}$|measured: (compare|bench claims)$", reason.source
+                r"published(: .* \d{4}, arXiv:\d{4}\.\d{5})?$|measured: (compare|bench claims)$",
+                reason.source,
             )
         assert not need["video"] or need["want"] == "strokes" or advice.method == "text2live"
         seen |= dict.fromkeys(advice.commands, need)
@@ -119,6 +120,29 @@ def test_every_subject_has_its_word() -> None:
     assert "'photos/1:<max>:cat' --subject 'photos/2:<subject2>:cat'" in learn
     assert "a <max> cat next to a <subject2> cat" in draw
     assert "'photos/1:<subject1>:cat'" in advise(**words).commands[0]
+
+
+def test_what_is_named_and_what_is_told_fit_the_method() -> None:
+    film = advise(want="whole", picture="clip.mp4").commands  # a video by its name
+    assert film == advise(want="whole", video=True).commands
+    assert film[0].startswith("scumble atlas clip.mp4")
+    both = {"want": "local", "prompt": "a dog at night", "instruction": "make it night", "toybox": True}
+    assert "edit instruct photo.png 'make it night'" in advise(**both, mask=True).commands[0]
+    assert "--prompt 'a dog at night'" in advise(**both).commands[0]
+    assert any("--instruction" in note for note in advise(want="whole", prompt="a dog at night").notes)
+    assert any("caption" in note for note in advise(want="local", instruction="make it night").notes)
+    strokes = advise(want="strokes", mask=True, toybox=True)
+    assert "edit sdedit painted.png --mask mask.png" in strokes.commands[0]
+    assert any("painted.png is the paint" in note for note in strokes.notes)
+    lost = advise(want="subject", images=5, word="<max>", prompt="a dog at sea")
+    assert any("does not speak of <max>" in note for note in lost.notes)
+    with pytest.raises(ConfigError, match="a word and a noun"):
+        advise(want="subject", images=5, noun="")
+    for need in everything()[::7]:
+        advice = advise(**{name: value for name, value in need.items() if value is not None})
+        for name in ("MODEL", "EDITING_MODEL"):  # a word to put another for is explained
+            stands = any(name in shlex.split(line) for line in advice.commands)
+            assert not stands or any(note.startswith(f"{name} is") for note in advice.notes)
 
 
 def test_a_film_is_edited_by_its_atlas_whatever_is_wanted() -> None:
@@ -218,10 +242,13 @@ def test_from_the_command_line() -> None:
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     from scumble.cli import advise as command
 
-    given = iter(["subject", "n", "4", "2", "0", "y"])
+    given = iter(["subject", "n", "4", "2", "0", "n", "y"])
     monkeypatch.setattr("rich.console.Console.input", lambda *_, **__: next(given))
     answers = command._asked({})
-    assert answers == {"want": "subject", "video": False, "images": 4, "subjects": 2, "gpu": True}
+    assert answers == {
+        **{"want": "subject", "video": False, "images": 4, "subjects": 2},
+        **{"toybox": False, "gpu": True},
+    }
     assert list(given) == []
     assert advise(**answers).method == "custom-diffusion"
 

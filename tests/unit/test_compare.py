@@ -199,6 +199,13 @@ def test_wrong_tasks_are_a_sentence(tmp_path: Path) -> None:
     photos = picture(tmp_path / "rex" / "0.png").parent
     with pytest.raises(InputError, match="nothing to work on"):
         Task.of(settings(prompt="a dog"))
+    small, black = tmp_path / "small.png", tmp_path / "black.png"
+    Image.new("L", (8, 8), 255).save(small)
+    Image.new("L", read_image(image).image.size).save(black)
+    with pytest.raises(InputError, match="The mask has 8 x 8 pixels"):
+        Task.of(settings(prompt="a dog"), image=image, mask=small)
+    with pytest.raises(InputError, match="black everywhere"):
+        Task.of(settings(prompt="a dog"), image=image, mask=black)
     with pytest.raises(InputError, match="a mask and no picture"):
         Task.of(settings(), mask=image, subject=photos)
     with pytest.raises(InputError, match="does not speak of <rex>"):

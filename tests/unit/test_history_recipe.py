@@ -68,7 +68,7 @@ def test_parameters_line_is_what_other_programs_read() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"format": 2}, "format"),
+        ({"format": 2}, "another version of scumble"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"surprise": 1}, "surprise"),

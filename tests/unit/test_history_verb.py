@@ -71,6 +71,8 @@ def test_list_show_thumbnails_and_prune(chain: Path) -> None:
     (chain / "end.png").unlink()
     assert "(gone)" in run("history").out.splitlines()[0]
     assert run("history", "prune", "--gone", "--json").json["forgotten"] == 1
+    counted = run("history", "prune", "--keep", 1, "--dry-run")
+    assert counted.out.startswith("1 would be forgotten, 1 left")
     assert run("history", "prune", "--keep", 1, "--json").json["left"] == 1
     assert run("history", "prune", "--days", 0, "--json").json["left"] == 0
     assert sorted(p.name for p in chain.glob("*.png")) == [
@@ -116,6 +118,14 @@ def test_branching_does_again_what_came_after(chain: Path) -> None:
         new = store.newest(1)[0]
         [painted] = store.parents(new)
         assert [painted.place, store.parents(painted)[0].place] == [files[1], files[0]]
+
+
+def test_a_branch_can_be_rehearsed(chain: Path) -> None:
+    asked = ("history", "branch", chain / "end.png", "--at", 1, "-o", chain / "new")
+    steps = run(*asked, "--dry-run", "--json").json["steps"]
+    assert not (chain / "new").exists()
+    done = [file["path"] for file in run(*asked, "--json").json["pictures"]]
+    assert [step.partition(": ")[0] for step in steps] == done
 
 
 def test_branching_without_a_change_gives_the_same(chain: Path) -> None:

@@ -210,6 +210,22 @@ def test_a_file_that_is_another_is_named(tmp_path: Path) -> None:
         plan(path)
 
 
+def test_a_file_that_lies_here_and_is_forgotten_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, guide = picture(tmp_path / "photo.png"), tmp_path / "my guide.png"
+    run("strokes", photo, "-o", guide)
+    painted = run("strokes", guide, "-o", tmp_path / "end.png")
+    assert painted.status == 0
+    run("history", "prune", "--keep", 0)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="give it with --input 'my guide.png'"):
+        plan(tmp_path / "end.png")
+    picture(guide, 9)
+    with pytest.raises(InputError, match="Give each with --input FILE"):
+        plan(tmp_path / "end.png")
+
+
 def test_a_missing_file_that_scumble_made_can_be_made_first(tmp_path: Path) -> None:
     photo, guide = picture(tmp_path / "photo.png"), tmp_path / "my guide.png"
     run("strokes", photo, "-o", guide)

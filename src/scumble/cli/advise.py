@@ -23,18 +23,19 @@ def advise(
         typer.Option(help="subject, style, local, whole, strokes.  [asked]"),
     ] = None,
     images: Annotated[int | None, typer.Option(min=0, help="Photos of the subject or style.  [0]")] = None,
-    subjects: Annotated[int | None, typer.Option(min=1, help="Subjects in one picture.  [1]")] = None,
+    subjects: Annotated[int | None, typer.Option(min=1, max=16, help="Subjects in one picture.  [1]")] = None,
     told: Annotated[str | None, typer.Option(help="How you tell it: words, paint.  [words]")] = None,
     mask: Annotated[bool | None, typer.Option("--mask", help="There is a mask of what may change.")] = None,
     video: Annotated[bool | None, typer.Option("--video", help="It is a video.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time there is.  [any]")] = None,
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="An accelerator.  [as found]")] = None,
     toybox: Annotated[bool | None, typer.Option("--toybox", help="For the model that ships.")] = None,
-    picture: Annotated[str | None, typer.Option(help="The picture or video.  [photo.png]")] = None,
+    picture: Annotated[str | None, typer.Option(help="The picture or video.")] = None,
     photos: Annotated[str | None, typer.Option(help="The folder of photos.  [photos]")] = None,
     word: Annotated[str | None, typer.Option(help="The subject's word.  [<rex>]")] = None,
     noun: Annotated[str | None, typer.Option(help="What it is a kind of.  [dog]")] = None,
-    prompt: Annotated[str | None, typer.Option(help="What the result shows, or what to do.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="A caption of the result.")] = None,
+    instruction: Annotated[str | None, typer.Option(help="What to do: 'make it night'.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what you have and want, or be asked: which method, which command, and why."""
@@ -76,6 +77,9 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
     if "minutes" not in given:
         minutes = FloatPrompt.ask("How many minutes have you? 0 is any", default=0.0, console=console)
         answers |= {"minutes": minutes} if minutes > 0 else {}
+    if "toybox" not in given:
+        ask = "Is it for the toybox, the small model that ships?"
+        answers["toybox"] = Confirm.ask(ask, default=False, console=console)
     if "gpu" not in given:
         answers["gpu"] = Confirm.ask("Have you a GPU?", default=False, console=console)
     return answers

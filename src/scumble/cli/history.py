@@ -44,13 +44,15 @@ def prune(
     keep: Annotated[int | None, typer.Option(min=0, help="Forget all but so many of the newest.")] = None,
     days: Annotated[float | None, typer.Option(min=0, help="Forget what is older.")] = None,
     gone: Annotated[bool, typer.Option("--gone", help="Forget what lies no longer where it was.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many it would be, and stop.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Forget entries of the history; the pictures stay."""
+    """Forget entries of the history. The pictures stay, but `redo` then has to be given what went in."""
     from scumble.verbs.history import forget
 
-    done = forget(keep=keep, days=days, gone=gone)
-    text = f"{done.forgotten} forgotten, {done.left} left in {size(done.bytes)}"
+    done = forget(keep=keep, days=days, gone=gone, only_count=dry_run)
+    would = "would be " if dry_run else ""
+    text = f"{done.forgotten} {would}forgotten, {done.left} left in {size(done.bytes)}"
     give(done.facts(), as_json=as_json, text=text)
 
 
@@ -76,12 +78,18 @@ def branch(
     changes: Settings = None,
     inputs: Inputs = None,
     device: options.Device = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Change an ancestor of a picture, and do again all that came after it, into a folder."""
-    from scumble.verbs.branch import branch_to
+    from scumble.verbs.branch import branch_to, plan_branch
 
     given = {"changes": changes or (), "inputs": inputs or (), "device": device}
+    if dry_run:
+        plans = plan_branch(reference(picture), at, output, **given)
+        steps_to_come = [f"{output / name}: {planned.recipe.command}" for name, planned in plans.items()]
+        give({"steps": steps_to_come}, as_json=as_json, text="\n".join(steps_to_come))
+        return
     steps = follow(branch_to(reference(picture), at, output, **given))
     for step in steps:
         if step.note:

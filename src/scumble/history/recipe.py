@@ -105,6 +105,8 @@ class Recipe(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
+            if first["loc"] == ("format",):
+                raise InputError("This recipe is of another version of scumble.", "Update scumble.") from None
             where = printable(".".join(str(part) for part in first["loc"]), 80) or "its JSON"
             reason = printable(first["msg"], 200)
             raise InputError(f"The recipe in this file cannot be used: {where}: {reason}.") from None

@@ -214,11 +214,19 @@ class Store:
         self._database.executemany("INSERT OR IGNORE INTO place VALUES (?, ?)", places)
         return number
 
-    def prune(self, *, keep: int | None = None, older_than: float | None = None, gone: bool = False) -> int:
+    def prune(
+        self,
+        *,
+        keep: int | None = None,
+        older_than: float | None = None,
+        gone: bool = False,
+        only_count: bool = False,
+    ) -> int:
         """Forget all but the newest `keep` entries, those made before `older_than` (seconds since 1970), and
-        with `gone` those whose file is not there any more; returns how many. Files are not touched.
+        with `gone` those whose file is not there any more; returns how many. Files are not touched, and with
+        `only_count` nothing is.
         """
-        with self._writing():
+        with self._writing(keep=not only_count):
             before = self.count
             if keep is not None:
                 newest = "SELECT id FROM output ORDER BY id DESC LIMIT ?"
@@ -251,14 +259,15 @@ class Store:
         self._database.execute(f"DELETE FROM place WHERE hash NOT IN ({known})")
 
     @contextmanager
-    def _writing(self) -> Generator[None]:
+    def _writing(self, *, keep: bool = True) -> Generator[None]:
+        """One transaction, undone after an error and where what it did is not to be kept."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
             self._database.execute("ROLLBACK")
             raise
-        self._database.execute("COMMIT")
+        self._database.execute("COMMIT" if keep else "ROLLBACK")
 
     # Reading
 

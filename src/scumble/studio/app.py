@@ -104,7 +104,10 @@ async def _explained(request: Request, problem: Exception) -> Response:
     return answer(refused)
 
 
-async def _http(_: Request, problem: Exception) -> Response:
+async def _http(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
+    wants_page = "text/html" in request.headers.get("accept", "")
+    if problem.status_code == 404 and wants_page and not request.url.path.startswith("/api/"):
+        return FileResponse(STATIC / "lost.html", 404, media_type="text/html")
     sentence = {404: "There is no such page.", 405: "This is not done here."}.get(problem.status_code)
     return answer(Refused(problem.status_code, sentence or "The request cannot be answered."))

@@ -238,7 +238,8 @@ def form(verb: Verb, settings: Settings) -> dict[str, Any]:
     ]  # fmt: skip
     if verb.extra is not None:
         preset = {"preset": "toybox" if settings.model == "toybox" else "default"}
-        fields += fields_of(verb.extra, plain=verb.plain, defaults=preset, choices=choices)
+        more = fields_of(verb.extra, plain=verb.plain, defaults=preset, choices=choices)
+        fields += [f for f in more if f["name"] != "upscale" or not missing(VERBS["upscale"], settings)]
     fields += fields_of(verb.config, plain=verb.plain, defaults=defaults, choices=choices)
     return {"verb": verb.name, "title": verb.title, "sentence": verb.sentence, "fields": fields}
 
@@ -301,7 +302,9 @@ def check_again(
 def _config(verb: Verb, asked: dict[str, Any], extra: Config | None, settings: Settings) -> Config:
     ours: dict[str, Any] = {"device": settings.device}
     if getattr(extra, "upscale", False):
-        ours |= {"upscaler": _there(settings.enlarger, "--upscaler")}
+        if why := missing(VERBS["upscale"], settings):
+            raise InputError(why)
+        ours |= {"upscaler": settings.enlarger}
     if isinstance(extra, Learning):
         return config_for(verb.method, settings.model, extra.preset, None, **asked)
     if verb.config is CompareConfig:

@@ -6,76 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from shlex import join
-from typing import Annotated, Literal
 
-from pydantic import Field
-
-from scumble.core.config import Config
 from scumble.core.errors import ConfigError
+from scumble.verbs.advise_commands import commands, is_painted
+from scumble.verbs.advise_need import LEARN, LONG, WISHES, Need
 from scumble.verbs.known import Known, claim_figures, compared, methods
 
 __all__ = ["WISHES", "Advice", "Need", "Other", "Reason", "advise"]
-
-WISHES = {
-    "subject": "a particular subject in new pictures",
-    "style": "a style",
-    "local": "a change to a part of a picture",
-    "whole": "a change to the whole picture",
-    "strokes": "a natural picture from rough paint",
-}
-"""What a person may want."""
-Want = Literal["subject", "style", "local", "whole", "strokes"]
-LONG = 5.0
-"""Minutes that learning a subject takes at least on a GPU, by the papers."""
-HOUR = 60.0
-"""Minutes under which nothing is learnt at full size without a GPU."""
-LEARN = ("textual-inversion", "dreambooth", "custom-diffusion")
-"""Methods that learn once; Text2LIVE learns for each picture, and the rest are ready."""
-
-
-class Need(Config):
-    """What a person has and wants."""
-
-    want: Want | None = None
-    """subject: it elsewhere; style; local: a part; whole: everything; strokes: paint made natural."""
-    images: Annotated[int, Field(ge=0)] = 0
-    """Photos of the subject, or pictures in the style."""
-    subjects: Annotated[int, Field(ge=1)] = 1
-    """How many subjects, in one picture."""
-    told: Literal["words", "paint"] = "words"
-    """How the change is told."""
-    mask: bool = False
-    """Whether there is a mask of what may change."""
-    video: bool = False
-    """Whether it is a video."""
-    minutes: Annotated[float, Field(gt=0)] | None = None
-    """Time there is; none is any."""
-    gpu: bool = False
-    """Whether there is an accelerator."""
-    toybox: bool = False
-    """Whether it is for the toybox, which learns in minutes on a CPU."""
-    picture: str = "photo.png"
-    """The picture, or the video."""
-    photos: str = "photos"
-    """The folder with the photos."""
-    word: str = "<rex>"
-    """The subject's word."""
-    noun: str = "dog"
-    """What it is a kind of."""
-    prompt: str = ""
-    """What the result shows."""
-
-    @property
-    def is_hurried(self) -> bool:
-        """Whether there is less time than learning anything takes: a minute on the toybox."""
-        least = 1.0 if self.toybox else LONG if self.gpu else HOUR
-        return self.minutes is not None and self.minutes < least
-
-    @property
-    def is_short(self) -> bool:
-        """Whether there is no time for what learns slowly."""
-        return self.minutes is not None and self.minutes <= 2 * LONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +56,19 @@ def advise(**need: object) -> Advice:
         raise ConfigError("What is wanted was not said.", f"Say one of {', '.join(WISHES)}.")
     order = list(_ORDER[asked.want](asked))
     (first, why), rest = order[0], order[1:]
+    if first in LEARN and not (asked.word.strip() and asked.noun.strip()):
+        raise ConfigError("What is learnt needs a word and a noun.", "Such as --word '<rex>' --noun dog.")
     known = methods()[first]
     reasons = [Reason(why, "how it works"), *_evidence(first, known)]
     others = [Other(name, methods()[name].title, reason) for name, reason in rest]
-    return Advice(first, known.title, _commands(first, asked), reasons, others, list(_notes(first, asked)))
+    return Advice(first, known.title, commands(first, asked), reasons, others, list(_notes(first, asked)))
 
 
 Ranked = Iterator[tuple[str, str]]
 
 
 def _subject(need: Need) -> Ranked:
-    if need.video:
+    if need.is_film:
         yield (
             "text2live",
             "Of the six it alone keeps an edit consistent over a video; it cannot put in new things.",
@@ -155,7 +94,7 @@ def _subject(need: Need) -> Ranked:
         )
     elif need.is_short:
         order = ["custom-diffusion", "dreambooth", "textual-inversion"]
-        names["custom-diffusion"] = "It is the fastest of the three that learn, for nearly the same likeness."
+        names["custom-diffusion"] = "It takes the fewest steps of the three that learn, by the papers."
     else:
         order = ["dreambooth", "custom-diffusion", "textual-inversion"]
     for name in order:
@@ -165,7 +104,7 @@ def _subject(need: Need) -> Ranked:
 
 
 def _style(need: Need) -> Ranked:
-    if need.video:
+    if need.is_film:
         yield "text2live", "Of the six it alone keeps an edit consistent over a video."
         return
     learnt = [
@@ -187,7 +126,7 @@ def _style(need: Need) -> Ranked:
 
 
 def _local(need: Need) -> Ranked:
-    if need.video:
+    if need.is_film:
         yield "text2live", "It edits the clip's atlas, so the edit moves with what it lies on."
         return
     paint = "Paint shows where and what; outside of it no pixel changes by a bit."
@@ -214,7 +153,7 @@ def _local(need: Need) -> Ranked:
 
 
 def _whole(need: Need) -> Ranked:
-    if need.video:
+    if need.is_film:
         yield (
             "text2live",
             "Its layer over the background's atlas is the nearest to it; layout stays as it is.",
@@ -229,7 +168,7 @@ def _whole(need: Need) -> Ranked:
 
 
 def _strokes(need: Need) -> Ranked:
-    if need.video:
+    if need.is_film:
         yield "sdedit", "It starts from paint, here on the clip's atlas, so that it moves with what it is on."
         return
     yield "sdedit", "It is the one that starts from paint."
@@ -258,107 +197,50 @@ def _evidence(method: str, known: Known) -> Iterator[Reason]:
         said = "holds" if figure["holds"] else "does not hold on the toybox"
         yield Reason(f"{name}: {figure['figure']:.3g}, which {said}.", "measured: bench claims")
     if not found:
-        yield Reason(f"Quality: {known.quality}.", f"published: {known.paper}, arXiv:{known.arxiv}")
-
-
-def _commands(method: str, need: Need) -> list[str]:
-    """Exact command lines, with the names that were given."""
-    named = f"{need.word} {need.noun}"
-    model = [] if need.toybox else ["--model", "MODEL"]
-    if method in LEARN:
-        return _learning(method, need, named, model)
-    if need.video:
-        return _filming(need, model)
-    mask = ["--mask", "mask.png"] if need.mask else []
-    if method == "instruct":
-        editor = [] if need.toybox else ["--model", "EDITING_MODEL"]
-        told = need.prompt or ("make it a watercolour" if need.want == "style" else "make it night")
-        return [_line("edit", "instruct", need.picture, told, *mask, *editor, "-o", "out.png")]
-    if method == "text2live":
-        return [_line("edit", "text2live", need.picture, *_told(need), *mask, "-o", "out.png")]
-    told = ["--prompt", need.prompt] if need.prompt else []
-    if need.want == "local":
-        painted = ["painted.png", "--original", need.picture]
-        return [_line("edit", "sdedit", *painted, *mask, *told, "--t0", "0.45", *model, "-o", "out.png")]
-    return [_line("edit", "sdedit", need.picture, *told, *_t0(need), *model, "-o", "out.png")]
-
-
-def _filming(need: Need, model: list[str]) -> list[str]:
-    """An atlas, and the edit of the clip by it: from words, or from paint on one of its sheets."""
-    lines = [_line("atlas", need.picture, "--mask", "first-frame.png", "-o", "atlas.safetensors")]
-    edit = ("edit", "text2live", need.picture, "--atlas", "atlas.safetensors")
-    layer = ["--layer", "background"] if need.want == "whole" else []
-    if need.want == "strokes":
-        told = ["--prompt", need.prompt] if need.prompt else []
-        lines.append(_line("edit", "sdedit", "painted.png", *told, *_t0(need), *model, "-o", "natural.png"))
-        how = ["--painted", "natural.png"]
-    else:
-        how = ["--painted", "painted.png"] if _is_painted(need) else _told(need)
-    return [*lines, _line(*edit, *how, *layer, "-o", "out.mp4")]
-
-
-def _is_painted(need: Need) -> bool:
-    """Whether a change is shown by paint."""
-    return need.want == "strokes" or (need.want in ("local", "whole") and need.told == "paint")
-
-
-def _t0(need: Need) -> list[str]:
-    """Where SDEdit starts; looking for it takes several samplings."""
-    return ["--t0", "0.5" if need.is_hurried else "auto"]
-
-
-def _learning(method: str, need: Need, named: str, model: list[str]) -> list[str]:
-    if need.want == "style":
-        word = "<style>" if need.word == "<rex>" else need.word
-        preset = ["--preset", "style"] if method == "textual-inversion" and not need.toybox else []
-        tell = ["--word", word, "--noun", "painting", *preset]
-        prompt = need.prompt or f"a painting of a {need.noun} in the style of {word}"
-    elif need.subjects > 1:
-        words = [f"<subject{i}>" for i in range(1, need.subjects + 1)]
-        words = [need.word, *words[1:]] if "word" in need.model_fields_set else words
-        each = [f"{need.photos}/{i}:{word}:{need.noun}" for i, word in enumerate(words, 1)]
-        tell = [part for subject in each for part in ("--subject", subject)]
-        both = " next to a ".join(f"{word} {need.noun}" for word in words)
-        prompt = need.prompt or f"a photo of a {both}"
-    else:
-        tell = ["--word", need.word, "--noun", need.noun]
-        prompt = need.prompt or f"a photo of a {named} on the beach"
-    photos = [] if need.subjects > 1 and need.want == "subject" else [need.photos]
-    weights = "learnt.safetensors"
-    return [
-        _line("learn", method, *photos, *tell, *model, "-o", weights),
-        _line("generate", prompt, "--with", weights, *model, "-o", "out.png"),
-    ]
-
-
-def _told(need: Need) -> list[str]:
-    """What Text2LIVE is told, and the CLIP that judges it."""
-    clip = [] if need.toybox else ["--clip", "openai/clip-vit-base-patch32"]
-    return ["--prompt", need.prompt or "a golden dog", *clip]
-
-
-def _line(*words: str) -> str:
-    return join(["scumble", *words])
+        yield Reason(f"Quality: {known.quality}.", "published")
 
 
 def _notes(method: str, need: Need) -> Iterator[str]:
-    learns = method in LEARN
-    if need.want in ("subject", "style") and need.images == 0:
-        yield "With 3 to 5 photos of it a subject or a style can be learnt: the result is closer."
-    if learns and 0 < need.images < 3:
-        yield f"{need.images} photos are few: what is learnt clings to them; 3 to 5 are better."
+    """What should be known or done first."""
+    if need.want in ("subject", "style") and need.images == 0 and not need.is_film:
+        yield "With 3 to 5 photos of it (--images 5) a subject or a style can be learnt, which is closer."
+    if method in LEARN:
+        yield from _learner_notes(need)
+    elif method == "instruct" and need.prompt and not need.instruction:
+        yield "It is told a command and no caption: say it as in 'make it night' (--instruction)."
+    elif method != "instruct" and need.instruction and not need.prompt:
+        yield "It is told a caption of the result and no command (--prompt)."
     yield from _time(method, need)
+    yield from _names(method, need)
+    if need.is_film and need.want == "subject":
+        yield "None of the six puts a new subject into a video."
+
+
+def _learner_notes(need: Need) -> Iterator[str]:
+    if 0 < need.images < 3:
+        few = "One photo is" if need.images == 1 else "Two photos are"
+        yield f"{few} few: what is learnt clings to them; 3 to 5 are better."
+    if need.want == "subject" and need.subjects > 1:
+        yield "Each subject has a folder and a word of its own, as the command shows."
+    elif need.want == "subject" and need.prompt and need.word not in need.prompt:
+        yield f"The prompt does not speak of {need.word}: put the word where the subject is to be."
+
+
+def _names(method: str, need: Need) -> Iterator[str]:
+    """What the names in the commands stand for."""
     if method == "instruct":
-        yield "It needs an editing model, such as timbrooks/instruct-pix2pix, or toybox-instruct."
-    if method == "sdedit" and need.want == "local":
-        yield "painted.png is the picture with your paint on it, at the same size, from any paint program."
-    if need.video:
+        yield "EDITING_MODEL is such as timbrooks/instruct-pix2pix; the toybox has its own (--toybox)."
+    elif method != "text2live" and not need.toybox:
+        yield "MODEL is a folder, a .safetensors file or a hub id; the toybox needs none (--toybox)."
+    if need.is_film:
         yield "first-frame.png is a mask of what moves, on the clip's first frame; the extra video is needed."
         sheet = "background" if need.want == "whole" else "foreground"
-        if _is_painted(need):
+        if is_painted(need):
             yield f"painted.png is atlas-{sheet}.png, which is made with the atlas, with your paint on it."
-        if need.want == "subject":
-            yield "None of the six puts a new subject into a video."
+    elif method == "sdedit" and need.want == "local":
+        yield "painted.png is the picture with your paint on it, at the same size, from any paint program."
+    elif method == "sdedit" and need.file == "painted.png":
+        yield "painted.png is the paint that it starts from: all that the picture shall have, roughly."
 
 
 def _time(method: str, need: Need) -> Iterator[str]:
@@ -371,10 +253,10 @@ def _time(method: str, need: Need) -> Iterator[str]:
             yield f"By the papers, learning takes {LONG:g} minutes at least, on a large GPU."
     elif slow and method != "text2live":
         yield "Without a GPU, a full-size model takes minutes for what takes the toybox seconds."
-    if (need.video or method == "text2live") and (slow or need.is_hurried):
-        if not need.video:
+    if (need.is_film or method == "text2live") and (slow or need.is_hurried):
+        if not need.is_film:
             what = "The layer of each picture is learnt, in up to 1,000 steps"
-        elif _is_painted(need):
+        elif is_painted(need):
             what = "The atlas of each clip is fitted first"
         else:
             what = "The layer of each clip is learnt, in up to 3,000 steps, and its atlas before that"

@@ -18,7 +18,7 @@ from scumble.verbs.outputs import check_free, check_new
 from scumble.verbs.redo import Redone, carried_out
 from scumble.verbs.redo_plan import Plan, plan
 
-__all__ = ["branch_to"]
+__all__ = ["branch_to", "plan_branch"]
 
 
 def branch_to(
@@ -37,6 +37,31 @@ def branch_to(
     a `ROLE=FILE` that is another file goes to the first step that has the role. Everything is found before
     the work, and the folder is written whole or not at all. Raises InputError where `at` is no ancestor.
     """
+    plans = plan_branch(what, at, out, changes=changes, inputs=inputs, device=device)
+    done: list[Redone] = []
+    made: list[Made] = []
+    with atomic_folder(out) as folder:
+        for name, planned in plans.items():
+            step, written = yield from carried_out(_moved(planned, out, folder), folder / name)
+            note = f"{name}: {step.note}" if step.note else ""
+            done.append(replace(step, file={**step.file, "path": str(out / name)}, note=note))
+            made += written
+    remember(_settled(one, folder, out) for one in made)
+    return done
+
+
+def plan_branch(
+    what: Path | int,
+    at: int,
+    out: Path,
+    *,
+    changes: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    device: str | None = None,
+) -> dict[str, Plan]:
+    """What `branch_to` would do: the names of files in the folder `out`, and how each is made, in order.
+    Raises what it raises.
+    """
     check_new(out)
     with Store.opened() as store:
         end, start = entry_of(store, what), store.entry(at)
@@ -46,16 +71,7 @@ def branch_to(
     names = [f"{number}-{step.place.name}" for number, step in enumerate(steps, 1)]
     check_free([out / name for name in names], overwrite=False)
     plans = _planned(steps, [out / name for name in names], changes, inputs, device)
-    done: list[Redone] = []
-    made: list[Made] = []
-    with atomic_folder(out) as folder:
-        for name, planned in zip(names, plans, strict=True):
-            step, written = yield from carried_out(_moved(planned, out, folder), folder / name)
-            note = f"{name}: {step.note}" if step.note else ""
-            done.append(replace(step, file={**step.file, "path": str(out / name)}, note=note))
-            made += written
-    remember(_settled(one, folder, out) for one in made)
-    return done
+    return dict(zip(names, plans, strict=True))
 
 
 # Details

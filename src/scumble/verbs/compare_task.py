@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError, InputError
 from scumble.core.files import sha256
+from scumble.core.images import read_image, read_mask
 from scumble.verbs.inputs import Source, picture_files
 from scumble.verbs.load import ModelConfig
 
@@ -131,6 +132,9 @@ class Task:
                 Source.of(place)
         if task.mask is not None and task.image is None and task.guide is None:
             raise InputError("There is a mask and no picture.", "Give the picture that it belongs to.")
+        if task.mask is not None:
+            for place in filter(None, (task.image, task.guide)):
+                _check_mask(task.mask, place)
         task._check_subject()
         if not any((task.image, task.guide, task.subject)):
             raise InputError(
@@ -177,6 +181,18 @@ class Task:
             found["subject"] = {"name": self.subject.name, "photos": {p.name: sha256(p) for p in photos}}
         settings = self.config.model_dump(mode="json", exclude={"methods", "device"}, exclude_none=True)
         return {"files": found, "settings": settings}
+
+
+def _check_mask(mask: Path, picture: Path) -> None:
+    """Raises InputError for a mask of another size, and for one under which nothing may change."""
+    white, size = read_mask(mask), read_image(picture).image.size
+    if (theirs := (white.shape[-1], white.shape[-2])) != size:
+        raise InputError(
+            f"The mask has {theirs[0]} x {theirs[1]} pixels and {picture.name} {size[0]} x {size[1]}.",
+            "Make them one size.",
+        )
+    if not white.any():
+        raise InputError("The mask is black everywhere.", "Paint white what may change.")
 
 
 def why_not(method: str, task: Task) -> str:

@@ -148,6 +148,10 @@ def _remedy(missing: Sequence[Ingredient], history: Store | None) -> str:
             if is_learnt(entry.recipe):
                 again = how_again(entry.recipe, name)
             return f"Make it again first with `{again}`, then give it with --input."
+    here = [Path(Path(i.name).name) for i in missing]
+    for file, ingredient in zip(here, missing, strict=True):
+        if file.is_file() and sha256(file) == ingredient.hash:
+            return f"It lies here, unknown to the history: give it with --input {quote(str(file))}."
     return "Give each with --input FILE."
 
 

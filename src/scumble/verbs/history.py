@@ -111,8 +111,11 @@ class Pruned:
         return asdict(self)
 
 
-def forget(*, keep: int | None = None, days: float | None = None, gone: bool = False) -> Pruned:
-    """Forget entries: all but the newest `keep`, those older than `days`, those whose file is `gone`.
+def forget(
+    *, keep: int | None = None, days: float | None = None, gone: bool = False, only_count: bool = False
+) -> Pruned:
+    """Forget entries: all but the newest `keep`, those older than `days`, those whose file is `gone`; or with
+    `only_count` only say how many that would be.
 
     Files are not touched. Raises InputError where none of them is given.
     """
@@ -120,8 +123,9 @@ def forget(*, keep: int | None = None, days: float | None = None, gone: bool = F
         raise InputError("Nothing was said to forget.", "Say --keep 1000, --days 90 or --gone.")
     with Store.opened() as store:
         before = None if days is None else time.time() - days * 86400
-        forgotten = store.prune(keep=keep, older_than=before, gone=gone)
-        return Pruned(forgotten, store.count, store.size)
+        forgotten = store.prune(keep=keep, older_than=before, gone=gone, only_count=only_count)
+        left = store.count - forgotten if only_count else store.count
+        return Pruned(forgotten, left, store.size)
 
 
 def thumbnails_to(out: Path, *, count: int = 100, overwrite: bool = False) -> Path:

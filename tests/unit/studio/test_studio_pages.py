@@ -55,6 +55,19 @@ def test_about(browser: Browser) -> None:
     assert found["size"] == [64, 64]
 
 
+def test_a_wrong_address_is_a_page_for_people(tmp_path: Path) -> None:
+    with studio(tmp_path, model=str(shared("sd1"))) as app:
+        browser = Browser(app)
+        page = browser.get("/nope", headers={"Accept": "text/html"})
+        assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert "There is no such page." in page.text
+        assert "content-security-policy" in page.headers
+        for path, accept in (("/nope", "application/json"), ("/api/nope", "text/html")):
+            answer = browser.get(path, headers={"Accept": accept})
+            assert answer.status_code == 404
+            assert answer.json()["error"] == "There is no such page."
+
+
 def test_about_says_what_has_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be done is not offered, and the page can say why."""
 
@@ -66,6 +79,12 @@ def test_about_says_what_has_no_weights(tmp_path: Path, monkeypatch: pytest.Monk
     for model in ("toybox", str(shared("sd1"))):
         with studio(tmp_path, model=model, instruct_model=None, upscaler=None) as app:
             found = Browser(app).get("/api/about").json()
+            offered = {f["name"] for f in Browser(app).get("/api/forms/generate").json()["fields"]}
+            wish = {"verb": "generate", "settings": {"prompt": "a cat", "upscale": True}}
+            refused = Browser(app).post("/api/jobs", json=wish)
+        assert "upscale" not in offered
+        assert refused.status_code == 422
+        assert "--upscaler" in refused.text
         assert found["missing"].keys() == {"edit-instruct", "upscale"}
         assert [m["verb"] for m in found["methods"]] == [v for v in VERBS if v not in found["missing"]]
         assert found["missing"]["edit-instruct"].endswith("Start the studio with --instruct-model.")
