@@ -139,7 +139,7 @@ PRESETS: dict[str, Config] = {
     # The paper's for Stable Diffusion: all of it, 5e-6, about 1000 steps, about 1000 pictures of the class.
     "paper": Config(train="all", lr=5e-6, steps=1000, prior_count=1000, templates=("a {}",)),
     "text-encoder": Config(train="all", lr=1e-6, text_lr=1e-6),
-    "toybox": Config(train="all", lr=6e-4, steps=250, batch=4, prior_count=64, prior_steps=15),
+    "toybox": Config(train="all", lr=4e-4, steps=250, batch=4, prior_count=64, prior_steps=15),
     "toybox-low-rank": Config(lr=2e-3, steps=250, batch=4, prior_count=64, prior_steps=15),
 }
 """Settings by purpose."""
