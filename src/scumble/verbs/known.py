@@ -106,9 +106,9 @@ measured yet, the published figure stands with its source.
 TAIL = """
 **In short.** Examples teach a subject, words tell a change, paint shows one. DreamBooth has the best
 likeness; Custom Diffusion is smaller and takes several subjects (nearly as good in its paper, clearly less so
-on the toybox); Textual Inversion leaves the model as it is. To edit a picture that is there, say it (InstructPix2Pix), paint it (SDEdit), or let a layer
-do it (Text2LIVE), which is the one for videos. Words suit "make it night" and suit badly "the third window
-from the left": paint that, or give a mask.
+on the toybox); Textual Inversion leaves the model as it is. To edit a picture that is there, say it
+(InstructPix2Pix), paint it (SDEdit), or let a layer do it (Text2LIVE), which is the one for videos. Words
+suit "make it night" and suit badly "the third window from the left": paint that, or give a mask.
 
 Low-rank adaptation (Hu et al. 2021) is no method of its own here: it is how DreamBooth learns by default on
 models of full size (`--train low-rank`).
