@@ -219,7 +219,7 @@ def test_a_file_that_lies_here_and_is_forgotten_is_named(
     assert painted.status == 0
     run("history", "prune", "--keep", 0)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="give it with --input 'my guide.png'"):
+    with pytest.raises(InputError, match=r"give it with --input 'my guide\.png'"):
         plan(tmp_path / "end.png")
     picture(guide, 9)
     with pytest.raises(InputError, match="Give each with --input FILE"):

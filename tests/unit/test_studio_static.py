@@ -22,7 +22,7 @@ def test_no_address_of_another_place() -> None:
 
 
 def test_no_inline_script_or_style() -> None:
-    assert len(PAGES) == 7
+    assert len(PAGES) == 8
     for page in PAGES:
         text = page.read_text()
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", text), page
