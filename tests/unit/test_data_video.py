@@ -202,3 +202,16 @@ def test_frames_are_made_smaller_never_larger() -> None:
     frames = moving_square(2, 32, 48)
     assert resize_frames(frames, 16).shape == (2, 3, 16, 24)
     assert torch.equal(resize_frames(frames, 64), frames)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_the_same_frames_are_the_same_file(tmp_path: Path, suffix: str) -> None:
+    """Memory of many sizes in between: what an encoder reads beyond its own differs from time to time."""
+    frames = moving_square(3, 48, 64)
+    made: set[bytes] = set()
+    for i in range(100):
+        held = [bytes(10_000 * (i % 7) + 1) for _ in range(i % 5)]
+        path = finish(write_video(tmp_path / f"{i}{suffix}", timed(frames), list(frames)))
+        made.add(read_video(path).frames.numpy().tobytes())
+        del held
+    assert len(made) == 1

@@ -51,9 +51,12 @@ ANIMATION = ".apng"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ANIMATION)
 """Suffixes of files that are read as videos; ANIMATION and those in `_CODECS` can be written."""
 
+_X264 = {"crf": "16", "mbtree": "0"}
+"""Options of H.264. With its macroblock tree x264 now and then gives other bytes for the same frames, and
+what is made again has to be the same."""
 _CODECS: dict[str, tuple[tuple[str, ...], str, dict[str, str]]] = {
-    ".mp4": (("libx264", "libopenh264", "mpeg4"), "yuv420p", {"crf": "16"}),
-    ".mov": (("libx264", "libopenh264", "mpeg4"), "yuv420p", {"crf": "16"}),
+    ".mp4": (("libx264", "libopenh264", "mpeg4"), "yuv420p", _X264),
+    ".mov": (("libx264", "libopenh264", "mpeg4"), "yuv420p", _X264),
     ".webm": (("libvpx-vp9", "libvpx"), "yuv420p", {"crf": "20", "b": "0"}),
     ".mkv": (("ffv1",), "bgr0", {}),
 }

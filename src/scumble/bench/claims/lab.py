@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +99,7 @@ class Lab:
 
     settings: Settings
     out: Path
-    _memory: dict[Hashable, Any] = field(default_factory=dict[Hashable, Any])
+    _known: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     # Models
 
@@ -248,7 +248,9 @@ class Lab:
 
     def known(self, subject: Subject) -> Tensor:
         """Identity features of its photos."""
-        return self._remembered(subject.name, lambda: self.identity(self.rendered(subject.scenes)))
+        if subject.name not in self._known:
+            self._known[subject.name] = self.identity(self.rendered(subject.scenes))
+        return self._known[subject.name]
 
     @cached_property
     def ends(self) -> tuple[float, float]:
@@ -264,11 +266,6 @@ class Lab:
             size = (own.shape[-2], own.shape[-1])
             through = as_saved(decode(self.model, encode(self.model, own), size))
         return self.likeness(subject, self.rendered(others)), self.likeness(subject, through)
-
-    def _remembered(self, what: Hashable, measured: Callable[[], Any]) -> Any:
-        if what not in self._memory:
-            self._memory[what] = measured()
-        return self._memory[what]
 
     def obeyed(self, prompts: Sequence[SubjectPrompt], pixels: Tensor) -> float:
         """The mean share of what each prompt asks for that the judge sees."""
