@@ -80,7 +80,7 @@ EDITING_SCHEDULER = {
 UPSCALING_SCHEDULER = {
     "_class_name": "DDIMScheduler",
     **{key: SCHEDULER[key] for key in ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")},
-    "prediction_type": "epsilon",
+    "prediction_type": "v_prediction",
     "clip_sample": False,
 }
 UPSCALING = {

@@ -134,8 +134,8 @@ def enlarged(model: UNet2DConditionModel, vae: AutoencoderKL, small: Tensor, ste
 
     def denoise(x: Tensor, level: Level) -> Tensor:
         given = torch.cat([x, low], dim=1)
-        eps = model(given, schedule.time(level).to(device), text, class_labels=labels).sample
-        return parameterisation.to_x0(eps, x, level, "eps")
+        v = model(given, schedule.time(level).to(device), text, class_labels=labels).sample
+        return parameterisation.to_x0(v, x, level, "v")
 
     x = randn(low.shape[1:], chance, device=device)
     levels = levels_for(schedule, steps, "trailing")
@@ -170,7 +170,7 @@ class _Upscaling:
         text = self.no_text.expand(batch, -1, -1)
         with denoiser.plain_attention(self.run.device):
             predicted = self.model(given, t, text, class_labels=noise).sample
-        return parameterisation.loss(predicted, x0, eps, level, "eps", weighting="min_snr").mean()
+        return parameterisation.loss(predicted, x0, eps, level, "v", weighting="min_snr").mean()
 
     def _squares(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Scaled latents of random squares, and of the same seen small: both (B, 4, h, w), h the toybox's."""

@@ -50,6 +50,13 @@ def test_help_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "scumble", "generate"]
+    outcome = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert outcome.returncode == 2
+    assert "Missing argument 'prompt'" in outcome.stderr
+
+
 def test_help_is_quick() -> None:
     """At most 0.3 s, or three times the interpreter with typer alone where the machine is slow or busy."""
     asked = "from scumble.cli.main import main; import sys; sys.argv=['scumble','--help']; main()"
