@@ -128,7 +128,7 @@ def test_what_is_known_beforehand_comes_out(found: tuple[Path, dict[str, Any]]) 
     assert part["figure"] == pytest.approx(fidelity[0] - fidelity[1] if small else -1.0, abs=2e-4)
     details = rows["dreambooth/upscaling"]["details"]
     assert details.keys() == {
-        f"{what} {when}" for what in ("PSNR", "identity") for when in ("before", "after")
+        f"{what} {when}" for what in ("PSNR", "identity") for when in ("bicubic", "before", "after")
     }
     assert details["PSNR after"] != details["PSNR before"]  # what was tuned is used
     details = rows["text2live/video"]["details"]

@@ -1,5 +1,5 @@
 """The experiment on DreamBooth's super-resolution stage: renders of the subject made small and large again,
-by the upscaler as it is and by the one that saw the subject's photos.
+by the upscaler as it is, by the one that saw the subject's photos, and by none.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ def _upscaling(lab: Lab) -> Loop[Found]:
     for subject in lab.subjects:
         scenes = [prompt.scene for prompt in lab.prompts(subject)]
         large = as_saved(render(scenes, size=model.default_size, supersample=RAYS).pixels)
+        small = as_saved(interpolate(large, scale_factor=1 / factor, mode="area"))
         folder = lab.out / "small" / subject.name
-        for i, picture in enumerate(from_unit(interpolate(large, scale_factor=1 / factor, mode="area"))):
+        for i, picture in enumerate(from_unit(small)):
             save_image(picture, folder / f"{i:03d}.png")
         weights = yield from _tuned(lab, model, subject)
+        shown = {"bicubic": as_saved(interpolate(small, scale_factor=factor, mode="bicubic").clamp(0, 1))}
         for name, learnt in (("before", ()), ("after", (str(weights),))):
-            drawn = yield from _enlarged(lab, model, sorted(folder.iterdir()), learnt)
+            shown[name] = yield from _enlarged(lab, model, sorted(folder.iterdir()), learnt)
+        for name, drawn in shown.items():
             rows.setdefault(f"PSNR {name}", []).append(fmean(psnr(drawn, large).tolist()))
             alike = subject_similarity(lab.identity(drawn), lab.known(subject))
             rows.setdefault(f"identity {name}", []).append(alike)
