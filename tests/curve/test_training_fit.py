@@ -257,6 +257,23 @@ def test_an_optimiser_in_8_bits_is_taken_where_it_is_installed(monkeypatch: pyte
     assert set(asked) == {"bitsandbytes"}
 
 
+@pytest.mark.parametrize(("ema", "at_ema"), [(0.3, range(3, 12)), (0.9, range(0))])
+def test_the_average_is_the_recursion_of_its_formula(ema: float, at_ema: range) -> None:
+    """a <- d a + (1 - d) w after each step, a = w before the first, d = min(ema, (1 + step) / (10 + step))."""
+    named, config = parameters(), CONFIG.replace(ema=ema, decay="constant")
+    average = {name: p.detach().double() for name, p in named.items()}
+    for event in fit([Group(named)], regression(named), config):
+        step = event.step - 1
+        decay = min(ema, (1 + step) / (10 + step))
+        assert (decay == ema) == (step in at_ema)
+        for name, p in named.items():  # what it holds between two steps is its own, not the average
+            average[name] = decay * average[name] + (1 - decay) * p.detach().double()
+    last = learnt(config.replace(ema=0.0))
+    for name, p in named.items():
+        torch.testing.assert_close(p.detach().double(), average[name], rtol=1e-5, atol=1e-6)
+        assert float((p.detach() - last[name]).abs().max()) > 1e-3
+
+
 def test_learning_rates_rise_and_fall() -> None:
     config = FitConfig(steps=10, warmup=2, decay="linear")
     assert [learning_rate(step, 1.0, config) for step in (0, 1, 5)] == [0.5, 0.9, 0.5]

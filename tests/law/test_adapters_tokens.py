@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from learnt import digests, noise, tiny_model
-from scumble.adapters.tokens import check_word, new_word, token_ids, words_attached
+from scumble.adapters import tokens
+from scumble.adapters.tokens import (
+    check_different,
+    check_word,
+    identifier_of,
+    new_word,
+    token_ids,
+    words_attached,
+)
 from scumble.core.errors import PromptError, WeightsError
 
 
@@ -106,3 +114,28 @@ def test_what_cannot_be_a_word_is_a_sentence() -> None:
         new_word(model, [torch.ones(2, 3)])
     with pytest.raises(WeightsError, match="is 3 wide"), words_attached(model, {"w": [torch.ones(1, 3)]}):
         pytest.fail("must be refused")
+
+
+def test_in_a_large_vocabulary_subjects_learnt_apart_have_tokens_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model()
+    pool = [a + b + c for a in "abcd" for b in "efgh" for c in "ijkl"]
+    monkeypatch.setattr(tokens, "rare_words", lambda _: pool)
+    words = [f"<{name}>" for name in ("rex", "tom", "mog", "ida")]
+    assert {identifier_of(model, word) for word in words} == {pool[0]}  # few tokens: the rarest
+    monkeypatch.setattr(tokens, "LARGE_VOCABULARY", 1)
+    assert len({identifier_of(model, word) for word in words}) == len(words)
+    assert identifier_of(model, "<rex>") == identifier_of(model, "<rex>")
+    everything_but_one = set(pool) - {"aei"}
+    assert identifier_of(model, "<rex>", everything_but_one) == "aei"
+    with pytest.raises(PromptError, match="too few rare tokens"):
+        identifier_of(model, "<rex>", pool)
+
+
+def test_two_words_for_one_token_are_refused() -> None:
+    one, other = torch.ones(1, 4), torch.ones(1, 4)
+    with pytest.raises(WeightsError, match="<rex> and <tom> stand for the same rare token") as refused:
+        check_different({"<rex>": (one,), "<tom>": (other,)})
+    assert "another `identifier`" in str(refused.value)
+    check_different({"<rex>": (one,), "<tom>": (other + 1e-6,)})

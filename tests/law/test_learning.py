@@ -19,7 +19,7 @@ from scumble.core.errors import InputError
 from scumble.core.events import finish
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Shot, Subject
-from scumble.datagen.priors import Prior, drawn_prior
+from scumble.datagen.priors import drawn_prior
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.load import load
 from scumble.models.model import Model
@@ -263,28 +263,11 @@ def test_every_setting_of_dreambooth_has_an_effect(model: Model, change: dict[st
     assert not same(changes_of(model, DB), changes_of(model, DB.replace(**change)))
 
 
-def test_the_two_terms_have_means_noise_and_times_of_their_own(model: Model) -> None:
-    """The batch's loss is mean(subject) + weight * mean(class), each from its own draws."""
-    pictures = dreambooth.gallery(model, [subject()], size=64, cell=16, mirrored=True)
-    latents = encoded(model, [torch.rand(3, 64, 64, generator=rng.generator(4))])
-    kind = Prior(latents, ("a dog",))
-    told = {(64, 64): PromptCache(model, (64, 64))}
-    bucket, own = pictures.draw(model, DB.seed, 0, range(2))
-    of_class = draw(model, latents, DB.seed, 0, range(2), "class")
-    assert bucket.size == (64, 64)
-    assert not torch.equal(own.t, of_class.t)
-    assert not torch.equal(own.eps, of_class.eps)
-    with torch.no_grad():
-        found = dreambooth.prior_loss(model, [kind], DB, 0, range(2), told)
-        expected = objective(model, of_class, model.prompt(["a dog"] * 2, size=(64, 64)))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-
-
 def test_two_subjects_have_identifiers_of_their_own(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     two = [subject("<rex>"), subject("<tom>")]
     with pytest.raises(InputError, match="One identifier would mean several"):
         finish(dreambooth.learn(model, two, DB))
-    monkeypatch.setattr(dreambooth, "rare_word", lambda _, i: ("cat", "ball")[i])
+    monkeypatch.setattr("scumble.adapters.tokens.rare_words", lambda _: ["cat", "ball"])
     config = DB.replace(identifier="", steps=1, prior_weight=0.0)
     words = finish(dreambooth.learn(model, two, config))[0].words
     assert not torch.equal(words["<rex>"].vectors[0], words["<tom>"].vectors[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cli import Outcome, scumble
+from learnt import learnt, tiny_model
 from lpips_files import torchvision_like
 from scumble.history.embed import read_recipe
 from tiny import shared
@@ -67,6 +69,24 @@ def test_what_the_mask_keeps_is_the_originals_to_the_bit(tmp_path: Path) -> None
     assert (pixels(out)[:, 20:] == pixels(original)[:, 20:]).all()
     assert (pixels(out)[:, :20] != pixels(guide)[:, :20]).any()
     assert {i.role for i in read_recipe(out).ingredients} == {"guide", "original", "mask"}
+
+
+def test_a_learnt_word_changes_what_the_mask_frees_and_nothing_else(tmp_path: Path) -> None:
+    model = tiny_model()
+    word = tmp_path / "rex.safetensors"
+    replace(learnt(model), changes={}).save(word)  # a word alone, as Textual Inversion learns it
+    guide, omega = picture(tmp_path / "guide.png"), mask(tmp_path / "mask.png")
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for name, options in (("with", ("--with", word)), ("without", ())):
+        out = tmp_path / f"{name}.png"
+        outcome = run(guide, out, "--mask", omega, "--prompt", "a <rex> on grass", "--guidance", 3, *options)
+        assert outcome.status == 0, outcome.err
+        found[name] = pixels(out)
+        assert (found[name] != pixels(guide))[:, 20:].sum() == 0
+        assert (found[name] != pixels(guide))[:, :20].any()
+    assert (found["with"] != found["without"])[:, :20].any()
+    [made_of] = [i for i in read_recipe(tmp_path / "with.png").ingredients if i.name == "rex.safetensors"]
+    assert made_of.hash == sha256(word.read_bytes()).hexdigest()
 
 
 def test_t0_zero_gives_the_painting_back(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """Defects that the usual scripts and loaders for these methods have, each of which must not be here.
 
-B1, B2 (Custom Diffusion's file cannot be loaded) are in parity/test_formats_others.py; B14 (a word seen
-inside other words) in law/test_adapters_tokens.py; B16 (a resumed run begins its data anew) in the laws of
-each method; B5 is a test skipped elsewhere; B8 to B10 are InstructPix2Pix's.
+`SHOWN` says what each is and which tests show it absent; those with its number in their names are below.
 """
 
 from __future__ import annotations
@@ -15,6 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import pairs
+from cli import scumble
 from learnt import noise, tiny_model
 from scumble.adapters.changes import LowRank, parameters_of
 from scumble.adapters.tokens import new_word, words_attached
@@ -25,9 +25,92 @@ from scumble.data.subjects import Shot, Subject, cropped, read_subject
 from scumble.datagen.priors import Prior
 from scumble.diffusion.parameterisation import loss_weight
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
+from scumble.methods.instruct_pix2pix import Learning
 from scumble.models.model import Model
 from scumble.training.examples import PromptCache, draw, encoded, objective
 from scumble.verbs.convert import read_any
+from tiny import shared
+
+TESTS = Path(__file__).parents[1]
+HERE, CUSTOM = "unit/test_known_defects.py", "law/test_custom_diffusion.py"
+FORMATS, INSTRUCT = "parity/test_formats_others.py", "law/test_instruct_pix2pix_learning.py"
+SHOWN: dict[str, tuple[str, ...]] = {
+    "B1": (
+        "Custom Diffusion's changes are never used by who loads them as documented",
+        f"{FORMATS}::test_diffusers_reads_our_custom_diffusion",
+    ),
+    "B2": (
+        "its safetensors file cannot be loaded at all",
+        f"{FORMATS}::test_diffusers_reads_our_custom_diffusion",
+    ),
+    "B3": (
+        "without a word it trains and then crashes",
+        f"{HERE}::test_b3_no_word_is_no_crash_at_the_end",
+        f"{CUSTOM}::test_captions_alone_teach_without_a_word",
+    ),
+    "B4": (
+        "in bfloat16 most numbers of a word never move",
+        f"{HERE}::test_b4_a_word_learns_in_float32_on_a_model_in_bfloat16",
+        f"{CUSTOM}::test_words_move_in_every_number_in_bfloat16",
+    ),
+    "B5": (
+        "its test is skipped with a current transformers",
+        f"{HERE}::test_b5_no_test_that_is_named_here_is_skipped",
+        f"{CUSTOM}::test_only_cross_attention_and_the_words_learn",
+    ),
+    "B6": (
+        "an initial word of several tokens is not noticed",
+        f"{HERE}::test_b6_an_initial_word_of_several_tokens_gives_a_vector_for_each",
+        f"{HERE}::test_b6_a_noun_that_the_tokenizer_splits_is_as_good_as_another",
+    ),
+    "B7": (
+        "weights of times and prior preservation do not go together",
+        f"{HERE}::test_b7_each_half_has_the_weights_of_its_own_times",
+        "law/test_prior_weight.py::test_the_two_terms_have_means_noise_and_times_of_their_own",
+    ),
+    "B8": (
+        "InstructPix2Pix begins with a bias by chance in its first layer",
+        f"{INSTRUCT}::test_it_starts_as_the_model_that_sees_no_picture_and_keeps_the_bias",
+    ),
+    "B9": (
+        "without a seed it crashes",
+        f"{HERE}::test_b9_instruct_pix2pix_trains_without_a_seed",
+    ),
+    "B10": (
+        "it hands on another scheduler, and looks only at pictures from the net",
+        f"{INSTRUCT}::test_plain_diffusers_edits_with_what_is_saved",
+        f"{INSTRUCT}::test_looks_are_written_and_change_nothing",
+        "unit/test_cli_train_instruct.py::test_pairs_give_a_folder_that_edits",
+    ),
+    "B11": (
+        "stray files crash it, pictures are squashed and always mirrored",
+        f"{HERE}::test_b11_stray_files_are_passed_over_and_pictures_not_squashed",
+        f"{HERE}::test_b11_pictures_need_not_be_mirrored",
+    ),
+    "B12": (
+        "a new word is taken for the end of the prompt",
+        f"{HERE}::test_b12_the_pooled_embedding_is_that_of_the_end_marker",
+    ),
+    "B13": (
+        "a word for both encoders of SDXL cannot be read at once",
+        f"{HERE}::test_b13_both_encoders_of_sdxl_are_read_from_one_file",
+    ),
+    "B14": (
+        "a word is seen inside other words",
+        "law/test_adapters_tokens.py::test_inside_other_words_a_word_is_not_seen",
+    ),
+    "B15": (
+        "a text encoder's changes are refused where one layer is missing",
+        f"{HERE}::test_b15_a_text_encoder_s_changes_need_not_be_complete",
+    ),
+    "B16": (
+        "a resumed run begins its data anew",
+        "law/test_learning.py::test_killed_at_any_step_and_resumed_gives_the_same",
+        f"{CUSTOM}::test_killed_and_resumed_gives_the_same",
+        f"{INSTRUCT}::test_killed_and_resumed_gives_the_same_to_the_bit",
+    ),
+}
+"""Of each: what it is, and the tests that show it absent."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +129,14 @@ def subject(**changed: Any) -> Subject:
 
 
 QUICK: dict[str, Any] = {"steps": 2, "batch": 2, "size": 64, "seed": 3}
+
+
+def test_all_sixteen_are_shown_absent_by_tests_that_are_there() -> None:
+    assert list(SHOWN) == [f"B{i}" for i in range(1, 17)]
+    for defect, (_, *tests) in SHOWN.items():
+        assert tests, defect
+        for place, test in (name.split("::") for name in tests):
+            assert f"\ndef {test}(" in (TESTS / place).read_text(), (defect, place, test)
 
 
 def test_b3_no_word_is_no_crash_at_the_end(model: Model) -> None:
@@ -80,6 +171,16 @@ def test_b6_a_noun_that_the_tokenizer_splits_is_as_good_as_another(model: Model)
     assert finish(dreambooth.learn(model, [subject(noun="axolotl")], config))[1].moved > 0
 
 
+def test_b5_no_test_that_is_named_here_is_skipped() -> None:
+    places = {name.split("::")[0] for _, *tests in SHOWN.values() for name in tests} - {HERE}
+    assert len(places) >= 7
+    for place in places:
+        text = (TESTS / place).read_text()
+        assert not any(
+            f"pytest.{mark}" in text for mark in ("mark.skip", "skip", "importorskip", "mark.xfail")
+        )
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_b7_each_half_has_the_weights_of_its_own_times(model: Model, batch: int) -> None:
     config = dreambooth.Config(**QUICK | {"batch": batch}, weighting="min_snr", prior_weighting="min_snr")
@@ -96,6 +197,21 @@ def test_b7_each_half_has_the_weights_of_its_own_times(model: Model, batch: int)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(loss_weight(level, "eps", "min_snr").flatten().float(), snr.clamp_max(5) / snr)
     assert found.shape == (batch,)
+
+
+def test_b9_instruct_pix2pix_trains_without_a_seed(tmp_path: Path) -> None:
+    """The seed is then 0, is kept with the run, and is as good as given."""
+    data = pairs.folder(tmp_path / "data")
+    made: dict[str, bytes] = {}
+    for name, options in {"none": (), "zero": ("--seed", "0"), "one": ("--seed", "1")}.items():
+        on = ("--model", str(shared("sd1")), "--steps", "1", "--batch", "1", *options)
+        out = tmp_path / name
+        outcome = scumble("train", "instruct-pix2pix", str(data), *on, "-o", str(out))
+        assert outcome.status == 0, outcome.err
+        kept = Learning.from_toml(tmp_path / f"{name}.run" / "config.toml")
+        assert kept.seed == (1 if name == "one" else 0)
+        made[name] = (out / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+    assert made["none"] == made["zero"] != made["one"]
 
 
 def test_b11_stray_files_are_passed_over_and_pictures_not_squashed(tmp_path: Path) -> None:

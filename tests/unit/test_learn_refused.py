@@ -54,6 +54,24 @@ def refused(photos: Path, done: Outcome) -> str:
     return done.sentence
 
 
+def test_settings_that_would_do_nothing(photos: Path) -> None:
+    settings = photos.parent / "settings.toml"
+    settings.write_text("targets = []\n")
+    done = learn("dreambooth", photos, *NAMED, "--train", "low-rank", "--config", str(settings))
+    assert "targets" in refused(photos, done)
+    beside = ("--regularization", str(photos), "--prior-weight", "0")
+    assert "weight 0 do nothing" in refused(photos, learn("custom-diffusion", photos, *NAMED, *beside))
+
+
+def test_as_many_checkpoints_are_kept_as_asked_for(photos: Path) -> None:
+    settings = photos.parent / "settings.toml"
+    settings.write_text("checkpoint_every = 1\nkeep = 3\n")
+    more = ("--steps", "5", "--config", str(settings))
+    assert learn("textual-inversion", photos, *NAMED, *more).status == 0
+    kept = sorted(path.stem for path in photos.parent.rglob("checkpoints/*.safetensors"))
+    assert [int(stem) for stem in kept] == [3, 4, 5]
+
+
 @pytest.mark.parametrize("rehearsal", [(), ("--dry-run",)])
 def test_a_rank_that_does_not_fit(photos: Path, rehearsal: tuple[str, ...]) -> None:
     done = learn("dreambooth", photos, *NAMED, "--train", "low-rank", "--rank", "500", *rehearsal)

@@ -46,7 +46,7 @@ def both() -> Weights:
 
 def test_one_of_several_may_have_it(both: Weights) -> None:
     model = load(shared("sd1"))
-    plain = replace(both, words={"<tom>": both.words["<rex>"]}, upscaler=None)
+    plain = replace(both, words={"<tom>": Word((noise(1, 32) + 1.0,), "dog")}, upscaler=None)
     assert compose(model, [(both, 1.0), (plain, 0.5)]).upscaler is both.upscaler
     assert compose(model, [(plain, 1.0), (plain, 0.5)]).upscaler is None
     other = replace(plain, upscaler=both.upscaler)

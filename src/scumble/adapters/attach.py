@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from scumble.adapters.changes import Change, Dense, parameters_of, refuse_unknown
-from scumble.adapters.tokens import meant_twice, same_vectors, words_attached
+from scumble.adapters.tokens import check_different, meant_twice, same_vectors, words_attached
 from scumble.adapters.weights import Weights
 from scumble.core.errors import WeightsError
 from scumble.models.model import Model
@@ -102,10 +102,11 @@ def _check_base(model: Model, weights: Weights, any_base: bool) -> None:
 
 
 def _united(weights: Sequence[Weights]) -> dict[str, tuple[Tensor, ...]]:
-    """The words of all; the same word twice must be the same."""
+    """The words of all; the same word twice must be the same, and two words must not."""
     words: dict[str, tuple[Tensor, ...]] = {}
     for item in weights:
         for text, word in item.words.items():
             if not same_vectors(words.setdefault(text, word.vectors), word.vectors):
                 raise meant_twice(text)
+    check_different(words)
     return words

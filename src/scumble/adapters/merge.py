@@ -26,7 +26,7 @@ from torch import Tensor
 
 from scumble.adapters.attach import attach
 from scumble.adapters.changes import Change, Dense, LowRank, parameters_of
-from scumble.adapters.tokens import meant_twice, same_vectors, words_attached
+from scumble.adapters.tokens import check_different, meant_twice, same_vectors, words_attached
 from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import WeightsError
 from scumble.models.model import Model
@@ -193,7 +193,14 @@ def truncated(delta: Tensor, share: float) -> LowRank:
 def _distinct(given: Sequence[Scaled]) -> list[Scaled]:
     kept: list[Scaled] = []
     for item, scale in given:
-        if not any(scale == other_scale and _same(item, other) for other, other_scale in kept):
+        before = [s for other, s in kept if _same(item, other)]
+        if any(s != scale for s in before):
+            name = ", ".join(_names(item)) or "What was learnt"
+            raise WeightsError(
+                f"{name} is there twice, at {before[0]:g} and {scale:g}, and can mean only one.",
+                "Give each file once.",
+            )
+        if not before:
             kept.append((item, scale))
     if not kept:
         raise WeightsError("There is nothing to merge.", "Give two files or more.")
@@ -216,6 +223,7 @@ def _united(weights: Sequence[Weights]) -> dict[str, Word]:
         for text, word in item.words.items():
             if not same_vectors(words.setdefault(text, word).vectors, word.vectors):
                 raise meant_twice(text)
+    check_different({text: word.vectors for text, word in words.items()})
     return words
 
 

@@ -9,8 +9,9 @@ frozen").
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,14 @@ from scumble.models.model import Model
 
 __all__ = [
     "MAX_WORD",
+    "check_different",
     "check_new_word",
     "check_word",
+    "identifier_of",
     "meant_twice",
     "new_word",
     "rare_word",
+    "rare_words",
     "same_vectors",
     "token_ids",
     "words_attached",
@@ -35,6 +39,9 @@ MAX_WORD = 100
 
 RAREST = 0.85
 """Share of a vocabulary, the frequent tokens first, below which no rare token is looked for."""
+
+LARGE_VOCABULARY = 10_000
+"""Tokens from which on a vocabulary has enough rare ones for every word to find its own."""
 
 _SYNTAX = "()[]\\:"
 """What means something in a prompt, and so cannot be in a word."""
@@ -58,12 +65,10 @@ def check_new_word(model: Model, word: str) -> str:
     return word
 
 
-def rare_word(model: Model, index: int = 0) -> str:
-    """The `index`-th rare token of the model's first tokenizer: a word of 3 letters or fewer that it knows as
-    one token, among the last tokens of its vocabulary, which are the rarest in what it was built from (Ruiz
-    et al. 2022, section 4.1).
-
-    Raises PromptError where there are not so many.
+def rare_words(model: Model) -> list[str]:
+    """The rare tokens of the model's first tokenizer, the rarest first: words of 3 letters or fewer that it
+    knows as one token, among the last tokens of its vocabulary, which are the rarest in what it was built
+    from (Ruiz et al. 2022, section 4.1).
     """
     vocabulary: dict[str, int] = model.tokenizers[0].get_vocab()
     first = int(RAREST * len(vocabulary))
@@ -72,10 +77,30 @@ def rare_word(model: Model, index: int = 0) -> str:
         for text, number in sorted(vocabulary.items(), key=lambda item: -item[1])
         if number >= first and text.endswith("</w>") and 1 < len(text) - 4 <= 3
     ]
-    found = [t for t in found if t.isascii() and t.isalpha()]
+    return [t for t in found if t.isascii() and t.isalpha()]
+
+
+def rare_word(model: Model, index: int = 0) -> str:
+    """The `index`-th of `rare_words`. Raises PromptError where there are not so many."""
+    found = rare_words(model)
     if index >= len(found):
         raise PromptError(f"{model.name} has only {len(found)} rare tokens.", "Name others to start from.")
     return found[index]
+
+
+def identifier_of(model: Model, word: str, taken: Collection[str] = ()) -> str:
+    """The rare token that `word` is to mean, none of those `taken` in the same run.
+
+    In a large vocabulary the word's own letters choose it, so that subjects learnt apart mean different
+    tokens. Few tokens of a small one are rare and mean nothing; there the rarest that is free is taken.
+    Raises PromptError where none is left.
+    """
+    found = [text for text in rare_words(model) if text not in taken]
+    if not found:
+        raise PromptError(f"{model.name} has too few rare tokens.", "Learn fewer subjects in one run.")
+    if len(model.tokenizers[0].get_vocab()) < LARGE_VOCABULARY:
+        return found[0]
+    return found[int.from_bytes(sha256(word.encode()).digest()[:8], "big") % len(found)]
 
 
 def token_ids(model: Model, text: str) -> list[list[int]]:
@@ -154,6 +179,18 @@ def meant_twice(word: str) -> WeightsError:
         f"The word {word!r} is there twice with different vectors, and a prompt could mean only one of them.",
         "Learn or convert one of the two under another word.",
     )
+
+
+def check_different(words: Mapping[str, Sequence[Tensor]]) -> None:
+    """Raise WeightsError where two words have the same vectors, so that no prompt could tell them apart."""
+    texts = list(words)
+    for i, one in enumerate(texts):
+        for other in texts[:i]:
+            if same_vectors(words[one], words[other]):
+                raise WeightsError(
+                    f"{other} and {one} stand for the same rare token, so the model cannot tell them apart.",
+                    "Learn one of them again with another `identifier` in the settings, or both in one run.",
+                )
 
 
 def _sizes(widths: Sequence[int]) -> str:

@@ -126,8 +126,8 @@ class Settings(Config):
     """Rows of the table."""
     steps: Annotated[int, Field(ge=2)] = 30
     """Optimiser steps of each side."""
-    warmup: Annotated[int, Field(ge=1)] = 5
-    """Of these, how many do not count."""
+    warmup: Annotated[int, Field(ge=1)] | None = None
+    """Of these, how many do not count; none takes a fifth, but not more than 5."""
     batch: Annotated[int, Field(ge=1)] = 1
     """Pictures of the subject in a step; as many of the class go with them where a method takes any."""
     size: Annotated[int, Field(ge=32)] = 128
@@ -136,6 +136,11 @@ class Settings(Config):
     """What networks compute in."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where all sides compute; auto is a GPU if there is one."""
+
+    @property
+    def first(self) -> int:
+        """The first step that counts."""
+        return self.warmup or min(5, max(1, self.steps // 5))
 
 
 def measure(out: Path, checkout: Path, settings: Settings) -> Loop[dict[str, Any]]:
@@ -150,8 +155,8 @@ def measure(out: Path, checkout: Path, settings: Settings) -> Loop[dict[str, Any
     missing = [p.script for p in peers if not (checkout / "examples" / p.script).is_file()]
     if missing:
         raise InputError(f"{checkout} has no examples/{missing[0]}.", "Give a checkout of diffusers v0.40.")
-    if settings.warmup >= settings.steps - 1:
-        raise InputError(f"Of {settings.steps} steps, {settings.warmup} cannot be for warming up.")
+    if settings.first >= settings.steps - 1:
+        raise InputError(f"Of {settings.steps} steps, {settings.first} cannot be for warming up.")
     settings = settings.replace(device=_device(settings.device))
     claim(out, {"settings": settings.model_dump(mode="json")})
     if any(name in PEERS for name in settings.methods):
@@ -296,7 +301,7 @@ def _sides(
 
 def _timed(out: Path, name: str, command: list[str], settings: Settings) -> dict[str, Any]:
     """Steps a second and peak memory of one side, which is run unless that was done."""
-    place, first, last = out / "sides" / f"{name}.json", settings.warmup, settings.steps - 1
+    place, first, last = out / "sides" / f"{name}.json", settings.first, settings.steps - 1
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
         running = place.with_suffix(".running")

@@ -2,14 +2,14 @@
 
 A folder may hold, beside its pictures, a caption for each (`cat.txt` for `cat.png`, or rows of
 `metadata.jsonl` with `file_name` and `text`) and a mask for each in the folder `masks` (white is what to
-learn).
+learn). They belong to the picture whose name is the same up to the suffix; suffixes in capitals are as good.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch.nn.functional import interpolate
 from scumble.core.errors import ImageError, InputError
 from scumble.core.files import read_bytes
 from scumble.core.images import SUFFIXES, read_image, read_mask, to_unit
+from scumble.core.text import printable
 
 __all__ = [
     "SMALLEST",
@@ -39,6 +40,16 @@ SMALLEST = 32
 """Pixels that the shorter side of a picture must have."""
 MAX_CAPTION = 10_000
 MAX_METADATA = 16_000_000
+UNREAD = {
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".ico", ".j2k", ".jfif", ".jp2",
+    ".jpe", ".jxl", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".tif", ".tiff", ".xcf",
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2",
+    ".srw",
+}  # fmt: skip
+"""Suffixes of pictures that are not read, the second part those that cameras write."""
+SHOWN, LONGEST = 3, 80
+"""The most files that a note names, and letters of each name."""
+NOT_THERE = "no picture has that name"
 WIDEST = 2.0
 """The most that a bucket's width and height differ by, as a factor."""
 
@@ -75,18 +86,22 @@ class Subject:
 def read_subject(folder: Path | str, word: str = "", noun: str = "") -> Subject:
     """Read a subject's folder.
 
-    Pictures that are broken or too small are left out, as are copies of others, each named in `notes`. Raises
-    InputError where there is no folder or no usable picture in it, ImageError for a mask of another size or
-    without white.
+    Pictures that are broken or too small are left out, as are copies of others, each named in `notes`; so are
+    pictures of types that are not read, and captions and masks of no picture. Raises InputError where there
+    is no folder or no usable picture in it or a picture has two captions or masks, ImageError for a mask of
+    another size or without white.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", "Give a folder with a few pictures of the subject.")
-    captions = captions_of(folder)
+    files = _files(folder, SUFFIXES)
+    captions, passed_over = _captions(folder, files)
+    masks, of_none = _matched(files, _files(folder / "masks", SUFFIXES))
+    unread = [*_files(folder, UNREAD), *_files(folder / "masks", UNREAD)]
     notes: list[str] = []
     shots: list[Shot] = []
     seen: dict[str, str] = {}
-    for file in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()):
+    for file in files:
         try:
             image = read_image(file).image
         except ImageError as problem:
@@ -99,7 +114,11 @@ def read_subject(folder: Path | str, word: str = "", noun: str = "") -> Subject:
             notes.append(f"{file.name} is the same picture as {seen[digest]} and was left out.")
         else:
             seen[digest] = file.name
-            shots.append(Shot(file.name, image, captions.get(file.name), _mask(folder, file, image)))
+            mask = _mask(masks[file.name], file, image) if file.name in masks else None
+            shots.append(Shot(file.name, image, captions.get(file.name), mask))
+    notes += _passed_over(_names(unread, folder), "not a type that is read")
+    notes += passed_over
+    notes += _passed_over(_names(of_none, folder), NOT_THERE)
     if not shots:
         raise InputError(
             f"There is no usable picture in {folder}. {' '.join(notes)}".rstrip(),
@@ -133,17 +152,29 @@ def _stands(word: str, caption: str) -> bool:
 
 
 def captions_of(folder: Path) -> dict[str, str]:
-    """The captions in a folder of pictures by file name, from `metadata.jsonl` and from text files, which
-    win.
+    """The captions of a folder's pictures by file name: from text files, else from `metadata.jsonl`, where a
+    later row wins. Raises InputError for a picture with two text files.
     """
-    found: dict[str, str] = {}
+    return _captions(folder, _files(folder, SUFFIXES))[0]
+
+
+def _captions(folder: Path, pictures: Sequence[Path]) -> tuple[dict[str, str], list[str]]:
+    """Captions by the picture's file name, and sentences on those of no picture."""
     table = folder / "metadata.jsonl"
-    if table.is_file():
-        found |= dict(_rows(table))
-    for file in folder.glob("*.txt"):
-        text = read_bytes(file, max_bytes=MAX_CAPTION).decode(errors="replace").strip()
-        found |= {f"{file.stem}{suffix}": text for suffix in SUFFIXES if text}
-    return found
+    rows = dict(_rows(table)) if table.is_file() else {}
+    texts, of_none = _matched(pictures, _files(folder, {".txt"}))
+    alike = {_folded(name): text for name, text in rows.items()}
+    found: dict[str, str] = {}
+    for name in (picture.name for picture in pictures):
+        if name in rows or _folded(name) in alike:
+            found[name] = rows[name] if name in rows else alike[_folded(name)]
+        if name in texts:
+            text = read_bytes(texts[name], max_bytes=MAX_CAPTION).decode(errors="replace").strip()
+            found |= {name: text} if text else {}
+    there = {_folded(picture.name) for picture in pictures}
+    lost = [name for name in rows if _folded(name) not in there]
+    notes = _passed_over(_names(of_none, folder), NOT_THERE)
+    return found, notes + _passed_over(lost, f"in metadata.jsonl, but {NOT_THERE}")
 
 
 def _rows(table: Path) -> Iterator[tuple[str, str]]:
@@ -158,16 +189,62 @@ def _rows(table: Path) -> Iterator[tuple[str, str]]:
             yield str(fields["file_name"]), fields["text"][:MAX_CAPTION]
 
 
-def _mask(folder: Path, file: Path, image: Image.Image) -> Tensor | None:
-    for suffix in SUFFIXES:
-        if (place := folder / "masks" / f"{file.stem}{suffix}").is_file():
-            mask = read_mask(place)
-            if mask.shape[-2:] != (image.height, image.width):
-                raise ImageError(f"The mask {place} is not of the size of {file.name}.")
-            if not bool(mask.any()):
-                raise ImageError(f"The mask {place} is black all over.", "White is what to learn.")
-            return mask
-    return None
+def _mask(place: Path, file: Path, image: Image.Image) -> Tensor:
+    mask = read_mask(place)
+    if mask.shape[-2:] != (image.height, image.width):
+        raise ImageError(f"The mask {place} is not of the size of {file.name}.")
+    if not bool(mask.any()):
+        raise ImageError(f"The mask {place} is black all over.", "White is what to learn.")
+    return mask
+
+
+def _files(folder: Path, suffixes: Container[str]) -> list[Path]:
+    """The files of a folder with one of the suffixes, small letters or capitals, by name; none of one that
+    is not there.
+    """
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+
+
+def _folded(name: str) -> str:
+    """The name with its suffix in small letters."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}{dot}{suffix.lower()}"
+
+
+def _matched(pictures: Sequence[Path], others: Sequence[Path]) -> tuple[dict[str, Path], list[Path]]:
+    """Which of `others` goes with a picture, by the picture's file name, and which go with none.
+
+    One has the picture's name but for the suffix; of several it is the one that has its suffix too. Raises
+    InputError where that leaves two.
+    """
+    stems: dict[str, list[Path]] = {}
+    for other in others:
+        stems.setdefault(other.stem, []).append(other)
+    found: dict[str, Path] = {}
+    for picture in pictures:
+        alike = stems.get(picture.stem, [])
+        same = [other for other in alike if _folded(other.name) == _folded(picture.name)]
+        nearest = [other for other in alike if other.name == picture.name] or same or alike
+        if len(nearest) > 1:
+            raise InputError(f"{nearest[0]} and {nearest[1].name} both go with {picture.name}.", "Keep one.")
+        if nearest:
+            found[picture.name] = nearest[0]
+    used = set(found.values())
+    return found, [other for other in others if other not in used]
+
+
+def _names(files: Sequence[Path], folder: Path) -> list[str]:
+    """What a person calls the files, seen from the folder; hidden ones are not a person's."""
+    return [file.relative_to(folder).as_posix() for file in files if not file.name.startswith(".")]
+
+
+def _passed_over(names: Sequence[str], why: str) -> list[str]:
+    """A sentence on files that were not used, if there are any."""
+    shown = ", ".join(printable(name, LONGEST) for name in names[:SHOWN])
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [f"Passed over: {shown}{more} ({why})."] if names else []
 
 
 def buckets(shots: Sequence[Shot], size: int, cell: int) -> dict[tuple[int, int], list[int]]:

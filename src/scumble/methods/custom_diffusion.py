@@ -38,7 +38,7 @@ from scumble.adapters.rates import Rate, rates
 from scumble.adapters.tokens import new_word, rare_word, words_attached
 from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
-from scumble.core.errors import InputError, PromptError
+from scumble.core.errors import ConfigError, InputError, PromptError
 from scumble.core.events import Loop
 from scumble.core.files import is_there
 from scumble.core.runs import RunFolder
@@ -231,6 +231,10 @@ def check(model: Model, subjects: Sequence[Subject], config: Config) -> None:
     find_parameters(model, TRAIN[config.train])
     if config.regularization and not is_there(config.regularization):
         raise InputError(f"There is no {config.regularization}.", "Give a captioned folder, or its index.")
+    if config.regularization and not config.prior_weight:
+        raise ConfigError(
+            "Regularization pictures of weight 0 do nothing.", "Leave them out, or their weight."
+        )
     for subject in subjects:
         told = config.captions and all(shot.caption for shot in subject.shots)
         if not subject.word and not told:

@@ -4,7 +4,7 @@ of the class keeps it from forgetting the class.
 
 `loss` is their equation 2 without and `prior_loss` its second term, the class-specific prior preservation;
 both are means of their own, with times and noise of their own. The rare token, section 4.1, is found by
-`scumble.adapters.tokens.rare_word`. `learn_upscaler` is the super-resolution stage of their section on
+`scumble.adapters.tokens.identifier_of`. `learn_upscaler` is the super-resolution stage of their section on
 implementation: the upscaler learns the subject too, on pairs of its photos and the same made small.
 
 Where we differ, and why:
@@ -35,7 +35,7 @@ from torch import Tensor
 
 from scumble.adapters.changes import Change
 from scumble.adapters.lora import ATTENTION
-from scumble.adapters.tokens import new_word, rare_word, words_attached
+from scumble.adapters.tokens import identifier_of, new_word, words_attached
 from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import InputError, PromptError
 from scumble.core.events import Loop
@@ -100,7 +100,7 @@ class Config(FitConfig):
     """Rank of low-rank changes."""
     alpha: Annotated[float, Field(gt=0)] | None = None
     """Their scale times the rank; none takes the rank."""
-    targets: tuple[str, ...] = ATTENTION
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ATTENTION
     """Layers with low-rank changes, by patterns of their names."""
     dora: bool = False
     """Learn the length of each output's weights apart from their direction (Liu et al. 2024)."""
@@ -314,10 +314,10 @@ def check_upscaler(model: Model, config: Config) -> None:
 
 def _identifiers(model: Model, subjects: Sequence[Subject], config: Config) -> dict[str, tuple[Tensor, ...]]:
     """For each word the vectors of a rare token of its own, for each text encoder."""
-    starts = {
-        s.word: new_word(model, config.identifier or rare_word(model, i)) for i, s in enumerate(subjects)
-    }
-    return {word: tuple(v.detach() for v in vectors) for word, vectors in starts.items()}
+    tokens: dict[str, str] = {}
+    for subject in subjects:
+        tokens[subject.word] = config.identifier or identifier_of(model, subject.word, tokens.values())
+    return {w: tuple(v.detach() for v in new_word(model, token)) for w, token in tokens.items()}
 
 
 def _class(model: Model, noun: str, side: int, config: Config) -> Loop[Prior]:

@@ -68,6 +68,8 @@ class FitConfig(Config):
     """Compute activations twice instead of keeping them: slower, in much less memory."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
     """Steps between two checkpoints."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """How many checkpoints are kept, the newest."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Of all chance in the learning."""
 
@@ -327,10 +329,10 @@ def _no_number(what: str, run: RunFolder | None) -> NumericError:
     """`what` happened, and what is kept. A run has settings of its own: another rate begins anew."""
     kept = None if run is None else run.latest_checkpoint()[0]
     if run is None or kept is None:
-        return NumericError(f"{what}.", "Take a smaller learning rate, or float32.")
+        return NumericError(f"{what}.", "Take a smaller learning rate, and float32.")
     return NumericError(
         f"{what}; the state after step {int(kept.stem)} is kept in {run.path}.",
-        "Remove that folder and take a smaller learning rate; or go on from it in float32.",
+        "Remove that folder and take a smaller learning rate; in half precision, first go on in float32.",
     )
 
 

@@ -161,7 +161,7 @@ def learn_to(
     model = for_learning(on).load()
     notes = [RANDOM_MODEL] if model.is_random else []
     METHODS[method].check(model, read, config)
-    run = open_run(out, overwrite=overwrite)
+    run = open_run(out, overwrite=overwrite, keep=config.keep)
     about = same_inputs(run, method, read, model, config)
     if is_main_process():
         run.write_config(config.to_toml())
@@ -171,7 +171,7 @@ def learn_to(
         weights, fitted = yield from _watched(learning, model, config, prompt, preview_every, run)
         notes += fitted.notes
         if larger is not None:
-            large_run = RunFolder(run.path / "upscaler")
+            large_run = RunFolder(run.path / "upscaler", keep=config.keep)
             same_inputs(large_run, method, read, larger, config)
             weights, more = yield from _tuned(weights, larger, read, config, large_run)
             notes += more.notes

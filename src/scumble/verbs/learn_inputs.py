@@ -99,9 +99,11 @@ def note_finished(run: RunFolder, out: Path) -> None:
     atomic_write(run.path / FINISHED, f"The learning of {out.name}: safe to remove.\n".encode())
 
 
-def open_run(out: Path, *, overwrite: bool) -> RunFolder:
-    """The run's folder, without what a finished run left in it where that is to be overwritten."""
-    run = RunFolder(run_folder(out))
+def open_run(out: Path, *, overwrite: bool, keep: int) -> RunFolder:
+    """The run's folder, without what a finished run left in it where that is to be overwritten; `keep` is how
+    many checkpoints it holds.
+    """
+    run = RunFolder(run_folder(out), keep=keep)
     if is_main_process() and overwrite and finished(run.path):
         for path in (run.path, *(run.path / part for part in PARTS)):
             if path.is_dir():

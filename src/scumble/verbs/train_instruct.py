@@ -87,7 +87,7 @@ def train_to(
     pairs = read_pairs(data)
     model = for_learning(on).load()
     notes = [RANDOM_MODEL] if model.is_random else []
-    run = RunFolder(run_folder(out))
+    run = RunFolder(run_folder(out), keep=config.keep)
     _same_inputs(run, pairs, model)
     run.write_config(config.to_toml())
     judged = config.validate_every and (clip or on.model.startswith("toybox"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from statistics import fmean
 
@@ -184,9 +185,11 @@ def _both(lab: Lab, name: str, first: str, second: str, weights: Path | None) ->
 
 
 def _joint(lab: Lab) -> Loop[Path]:
+    """Both in one run, of as many steps as two of one subject."""
     one, other = _pair(lab)
     both = [(lab.photos(one), WORD, one.noun), (lab.photos(other), SECOND, other.noun)]
-    return (yield from lab.learnt("custom-diffusion-two", METHOD, both))
+    alone = config_for(METHOD, lab.settings.model, None, None, steps=lab.settings.learning_steps)
+    return (yield from lab.learnt("custom-diffusion-joint", METHOD, both, steps=2 * alone.steps))
 
 
 def two_subjects(lab: Lab) -> Loop[Found]:
@@ -194,9 +197,9 @@ def two_subjects(lab: Lab) -> Loop[Found]:
     one, other = _pair(lab)
     learnt = yield from _joint(lab)
     words = called(METHOD, WORD, one.noun), called(METHOD, SECOND, other.noun)
-    together = yield from _both(lab, "joint", *words, learnt)
+    together = yield from _both(lab, "together", *words, learnt)
     plain = yield from _both(lab, "plain", one.noun, other.noun, None)
-    return {"figure": together / max(plain, 0.02), "together": together, "plain nouns": plain}
+    return {"figure": together / plain if plain else nan, "together": together, "plain nouns": plain}
 
 
 def _merged(lab: Lab) -> Loop[tuple[Path, float]]:
@@ -215,8 +218,8 @@ def merge(lab: Lab) -> Loop[Found]:
     words = called(METHOD, WORD, one.noun), called(METHOD, SECOND, other.noun)
     weights, _ = yield from _merged(lab)
     merged = yield from _both(lab, "merged", *words, weights)
-    together = yield from _both(lab, "joint", *words, (yield from _joint(lab)))
-    return {"figure": merged / max(together, 0.02), "merged": merged, "together": together}
+    together = yield from _both(lab, "together", *words, (yield from _joint(lab)))
+    return {"figure": merged / together if together else nan, "merged": merged, "together": together}
 
 
 def _merge_seconds(lab: Lab) -> Loop[Found]:

@@ -29,14 +29,16 @@ from scumble.world.subjects import Subject, SubjectPrompt
 __all__ = ["EXPERIMENTS", "Experiment", "Figures", "Found", "learnt_figures"]
 
 Found = dict[str, float]
-"""`figure`, which decides, and whatever else is worth keeping."""
+"""`figure`, which decides, nan where nothing can be told, and whatever else is worth keeping."""
 Experiment = Callable[[Lab], Loop[Found]]
 INVERSION = textual_inversion.METHOD
 STYLE, STYLE_WORD, FAIR_WORD = "watercolour", "<style>", "<fair>"
 STYLED, SNOWMEN = 5, 6
 """Pictures that a style, and that an even set, is learnt from."""
-LOOKS = 40
-"""At the held-out loss in a whole run: those of the preset whose stop it is."""
+LONG = 10
+"""Times the preset's steps are what runs were long to be safe: the paper's 5000 beside what is enough."""
+LOOKS = 100
+"""At the held-out loss in a long run."""
 SAME = 0.05
 """Fidelity that may be lost where the quality is called the same."""
 SMALL, NOT_SMALL = 0.5, -1.0
@@ -172,14 +174,13 @@ def _debias(lab: Lab) -> Loop[Found]:
 
 
 def _stopped(lab: Lab) -> Loop[Found]:
-    """Steps with the stop of the preset `default` over those without, in a run of the model's own preset: as
-    many looks in a whole run, and as many of them without progress.
-    """
-    steps = config_for(INVERSION, lab.settings.model, None, None, steps=lab.settings.learning_steps).steps
-    patience = textual_inversion.PRESETS["default"].stop_after
-    early = _with(lab, INVERSION, "stopped", stop_after=patience, stop_every=max(1, steps // LOOKS))
+    """Steps with a stop over those without, in a run that is long to be safe."""
+    preset = config_for(INVERSION, lab.settings.model, None, None, steps=lab.settings.learning_steps)
+    steps, patience = LONG * preset.steps, textual_inversion.PRESETS["default"].stop_after
+    each = max(1, steps // LOOKS)
+    early = _with(lab, INVERSION, "stopped", steps=steps, stop_after=patience, stop_every=each)
     stopped = yield from learnt_figures(lab, *early)
-    full = yield from learnt_figures(lab, *_with(lab, INVERSION, "whole", stop_after=0))
+    full = yield from learnt_figures(lab, *_with(lab, INVERSION, "long", steps=steps, stop_after=0))
     taken: list[int] = []
     for subject in lab.subjects:
         weights = yield from early[2](subject)

@@ -43,9 +43,11 @@ subject, eight prompts, 120 steps of learning and 20 scenes: enough to see which
 
 
 def verdict(claim: Claim, row: Mapping[str, Any]) -> str:
-    """What is said of a claim: holds, does not hold, or not yet measured, with a reason if there is one."""
+    """What is said of a claim: holds, does not hold, cannot be told, or not yet measured, with the reason."""
     if "figure" in row:
         return "**holds**" if claim.holds(row["figure"]) else "does not hold"
+    if "untold" in row:
+        return f"cannot be told: {row['untold']}"
     reason = row.get("why") or claim.not_here
     return f"{NOT_YET}: {reason[:1].lower()}{reason[1:].rstrip('.')}" if reason else NOT_YET
 
@@ -72,7 +74,10 @@ def page(found: Mapping[str, Any]) -> str:
     known = claims()
     measured = [claim for claim in known if "figure" in rows.get(claim.name, {})]
     held = sum(claim.holds(rows[claim.name]["figure"]) for claim in measured)
-    lines = [HEAD, f"Of {len(known)} claims {len(measured)} are measured, and {held} of these hold.", ""]
+    untold = sum("untold" in rows.get(claim.name, {}) for claim in known)
+    of_others = f" Of {untold} more the toybox cannot tell." if untold else ""
+    counts = f"Of {len(known)} claims {len(measured)} are measured, and {held} of these hold.{of_others}"
+    lines = [HEAD, counts, ""]
     for method, group in groupby(known, key=lambda claim: claim.method):
         lines += [
             f"## {TITLES[method]}",
@@ -84,7 +89,7 @@ def page(found: Mapping[str, Any]) -> str:
         if method in drawn:
             lines += ["", f"![{TITLES[method]}: what was compared, as bars]({CHARTS}/{method}.png)"]
         lines.append("")
-    lines += _details([(claim, rows[claim.name]) for claim in measured])
+    lines += _details([(claim, rows[claim.name]) for claim in known if "details" in rows.get(claim.name, {})])
     return "\n".join(lines).rstrip() + "\n"
 
 

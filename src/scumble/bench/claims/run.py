@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from scumble.core.events import Loop, Progress
 
 __all__ = ["EXPERIMENTS", "chosen", "estimate", "measure", "publish", "summary"]
 
+NOTHING = "what it compares is in none of the pictures"
+"""Why nothing can be told, unless the claim says it better."""
 EXPERIMENTS: dict[str, learners.Experiment] = {
     **learners.EXPERIMENTS,
     **custom.EXPERIMENTS,
@@ -54,7 +57,7 @@ def measure(out: Path, settings: Settings, only: Sequence[str] = ()) -> Loop[dic
         place = out / "claims" / f"{claim.name.replace('/', '-')}.json"
         if not place.is_file() and not claim.not_here:
             row = yield from _measured(lab, claim)
-            if "figure" in row:
+            if "details" in row:
                 write_json(place, row)
             else:
                 missing[claim.name] = row
@@ -72,9 +75,13 @@ def _measured(lab: Lab, claim: Claim) -> Loop[dict[str, Any]]:
     except ModelError as problem:  # toybox-instruct and toybox-upscaler are not in every toybox
         return {"why": problem.message}
     figure = rounded(found.pop("figure"))
+    decided = (
+        {"untold": claim.untold or NOTHING}
+        if isnan(figure)
+        else {"figure": figure, "holds": claim.holds(figure)}
+    )
     return {
-        "figure": figure,
-        "holds": claim.holds(figure),
+        **decided,
         "details": rounded(found),
         "quick": lab.settings == QUICK,
         "settings": lab.settings.model_dump(mode="json", exclude_none=True),
@@ -105,7 +112,7 @@ def publish(found: Mapping[str, Any], docs: Path) -> None:
     rows: dict[str, Any] = {}
     for name in (claim.name for claim in claims()):
         new, old = now.get(name, {}), before.get(name, {})
-        rows[name] = new if "figure" in new else old if "figure" in old else new or old
+        rows[name] = new if "details" in new else old if "details" in old else new or old
     write_json(place, {"claims": rows})
     write({"claims": rows}, docs)
 

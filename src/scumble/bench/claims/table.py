@@ -63,6 +63,8 @@ class Claim(Config):
     """What is measured here."""
     holds: Holds
     """When it holds, written before it was measured."""
+    untold: str = ""
+    """In a sentence, why nothing can be told where the figure is no number; empty where it always is one."""
     not_here: str = ""
     """In a sentence, why there is no experiment for it here; empty where there is one."""
 
