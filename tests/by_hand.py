@@ -95,12 +95,13 @@ def caught(
 
 def latents(model: Model, images: Sequence[Image.Image], *, mirrored: bool = False) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the pictures' latents, each (N, V, 4, h, w), unscaled."""
+    autoencoder: Any = model.autoencoder
     found = []
     for image in images:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
         with torch.no_grad():
             views = torch.stack([pixels, pixels.flip(2)] if mirrored else [pixels])
-            posterior = model.autoencoder.encode(views).latent_dist
+            posterior = autoencoder.encode(views).latent_dist
         found.append((posterior.mean, posterior.std))
     mean, std = (torch.stack(parts) for parts in zip(*found, strict=True))
     return mean, std

@@ -12,19 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recipes.toybox import card
+from recipes.toybox import card, upscaler
 from recipes.toybox.loop import Run
 from recipes.toybox.scales import SIZE, TOYBOX_VERSION
-from recipes.toybox.upscaler import NOISE_LEVELS
 from scumble.core.errors import InputError
 from scumble.core.files import sha256
 from scumble.models.toybox import EDITING as EDITING_FOLDER
 from scumble.models.toybox import MANIFEST, SCALE
 from scumble.models.toybox import UPSCALING as UPSCALING_FOLDER
-from scumble.models.upscaling import LATENT_UPSCALER
 
 LARGEST_FILE = 16_000_000
-LARGEST_TOTAL = 40_000_000
+LARGEST_TOTAL = 44_000_000
 SMALLEST_MATRIX = 1024
 """Tensors of fewer numbers stay in float16: they weigh nothing and may matter much."""
 
@@ -77,21 +75,6 @@ EDITING_SCHEDULER = {
     "prediction_type": "epsilon",
     "timestep_spacing": "linspace",
 }
-UPSCALING_SCHEDULER = {
-    "_class_name": "DDIMScheduler",
-    **{key: SCHEDULER[key] for key in ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")},
-    "prediction_type": "v_prediction",
-    "clip_sample": False,
-}
-UPSCALING = {
-    "_class_name": LATENT_UPSCALER,
-    "_diffusers_version": "0.42.1",
-    "low_res_scheduler": ["diffusers", "DDIMScheduler"],
-    "max_noise_level": NOISE_LEVELS - 1,
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
 PARTS = (
     "clip", "text_encoder", "vae", "unet", "unet_instruct", "text_encoder_instruct", "judge", "upscaler",
 )  # fmt: skip
@@ -118,9 +101,7 @@ def pack(trained: Path, target: Path) -> int:
         _write_json(target / EDITING_FOLDER / "model_index.json", EDITING)
         _write_json(target / EDITING_FOLDER / "scheduler" / "scheduler_config.json", EDITING_SCHEDULER)
     if (target / "upscaler").is_dir():
-        _write_json(target / UPSCALING_FOLDER / "model_index.json", UPSCALING)
-        for name in ("scheduler", "low_res_scheduler"):
-            _write_json(target / UPSCALING_FOLDER / name / "scheduler_config.json", UPSCALING_SCHEDULER)
+        upscaler.describe(target / UPSCALING_FOLDER)
     _write_json(target / "clip" / "preprocessor_config.json", IMAGE_PROCESSOR)
     paths = sorted(path for path in target.rglob("*") if path.is_file())
     files = {path.relative_to(target).as_posix(): sha256(path) for path in paths}

@@ -9,6 +9,8 @@ it learns and a square costs what a picture of the toybox's size costs the denoi
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Sequence
 from itertools import takewhile
@@ -26,11 +28,13 @@ from recipes.toybox.denoiser import TIMES
 from recipes.toybox.loop import Player, Run, train
 from recipes.toybox.scales import SIZE, DenoiserSize
 from scumble.core.errors import InputError
-from scumble.core.files import atomic_path, sha256
+from scumble.core.files import atomic_folder, atomic_path, atomic_write, sha256
 from scumble.core.rng import generators, randn
 from scumble.diffusion import parameterisation, samplers, schedules
 from scumble.diffusion.levels import Level
 from scumble.diffusion.spacing import levels_for
+from scumble.models.toybox import UPSCALING
+from scumble.models.upscaling import LATENT_UPSCALER
 from scumble.world.render import render
 from scumble.world.scene import Scene
 
@@ -39,6 +43,24 @@ NOISE_LEVELS = 100
 USUAL = 20
 """The noise level that it is scored at."""
 FACTOR = 2
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": TIMES,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+}
+PIPELINE = {
+    "_class_name": LATENT_UPSCALER,
+    "_diffusers_version": "0.42.1",
+    "low_res_scheduler": ["diffusers", "DDIMScheduler"],
+    "max_noise_level": NOISE_LEVELS - 1,
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
 SHARD = 32
 """Pictures rendered and encoded at a time."""
 SCORED = 16
@@ -55,6 +77,26 @@ def stage(run: Run) -> None:
     facts = run.facts("upscaler", run.scale.fit_upscaler) | {"pictures": len(loss.mean)}
     card.record(run.out, "upscaler", facts | scores(model, vae, run))
     denoiser.write(model, folder(run.out))
+    alone(run.out)
+
+
+def alone(out: Path) -> Path:
+    """The upscaler as a folder that `scumble upscale --model` loads, with an autoencoder of its own."""
+    place = out / UPSCALING
+    shutil.rmtree(place, ignore_errors=True)  # made anew from what lies beside it
+    with atomic_folder(place) as temporary:
+        describe(temporary)
+        shutil.copytree(folder(out), temporary / "unet")
+        shutil.copytree(autoencoder.folder(out), temporary / "vae")
+    return place
+
+
+def describe(place: Path) -> None:
+    """Write into the folder `place` of an upscaler what it is: its index and its schedulers."""
+    atomic_write(place / "model_index.json", (json.dumps(PIPELINE, indent=2) + "\n").encode())
+    for name in ("scheduler", "low_res_scheduler"):
+        content = (json.dumps(SCHEDULER, indent=2) + "\n").encode()
+        atomic_write(place / name / "scheduler_config.json", content)
 
 
 def folder(out: Path) -> Path:

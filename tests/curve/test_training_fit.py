@@ -259,7 +259,7 @@ def test_an_optimiser_in_8_bits_is_taken_where_it_is_installed(monkeypatch: pyte
 
 @pytest.mark.parametrize(("ema", "at_ema"), [(0.3, range(3, 12)), (0.9, range(0))])
 def test_the_average_is_the_recursion_of_its_formula(ema: float, at_ema: range) -> None:
-    """a <- d a + (1 - d) w after each step, a = w before the first, d = min(ema, (1 + step) / (10 + step))."""
+    """a = w, and after each step a <- d a + (1 - d) w, where d = min(ema, (1 + step) / (10 + step))."""
     named, config = parameters(), CONFIG.replace(ema=ema, decay="constant")
     average = {name: p.detach().double() for name, p in named.items()}
     for event in fit([Group(named)], regression(named), config):

@@ -119,7 +119,7 @@ def test_merging_a_subject_with_itself_changes_nothing(model: Model) -> None:
     one, other = concept(model, "<rex>", "dog", 1), concept(model, "<tom>", "cat", 50)
     copy = concept(model, "<rex>", "dog", 1)
     assert merge(model, [(one, 1.0), (copy, 1.0)], CAPTIONS) is one
-    with pytest.raises(WeightsError, match="<rex> dog is there twice, at 1 and 0.5"):
+    with pytest.raises(WeightsError, match=r"<rex> dog is there twice, at 1 and 0\.5"):
         merge(model, [(one, 1.0), (copy, 0.5)], CAPTIONS)
     pair = merge(model, [(one, 1.0), (other, 1.0)], CAPTIONS)
     again = merge(model, [(one, 1.0), (copy, 1.0), (other, 1.0)], CAPTIONS)

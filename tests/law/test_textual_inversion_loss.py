@@ -146,8 +146,8 @@ def test_every_picture_s_word_moves_by_the_gradient_of_its_own_examples(
     for i in range(3):
         word = found.parameters[f"<rex>~{i}~.0"]
         condition = told(model, found.parameters["<rex>.0"], word)
-        mine = sum(error(found.denoiser, example, condition) for example in examples if example.picture == i)
-        [gradient] = torch.autograd.grad(mine / 6, [word])
+        mine = [error(found.denoiser, example, condition) for example in examples if example.picture == i]
+        [gradient] = torch.autograd.grad(torch.stack(mine).sum() / 6, [word])
         agree(found.gradients[f"<rex>~{i}~.0"], gradient)
         large = gradient.abs() > 1e-2 * gradient.abs().max()
         assert large.sum() > 16

@@ -25,6 +25,12 @@ def claims(
     docs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A checkout's docs, to put the figures into.")
     ] = None,
+    upscaler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_PATH", help="What makes pictures larger.  [the toybox's, if it has one]"
+        ),
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +45,10 @@ def claims(
         needs = estimate(only or ())
         give(needs, as_json=as_json, text="\n".join(needs["measured"]))
         return
-    found = follow(measure(output, QUICK if quick else Settings(), only or ()))
+    settings = QUICK if quick else Settings()
+    if upscaler is not None:
+        settings = settings.replace(upscaler=upscaler)
+    found = follow(measure(output, settings, only or ()))
     if docs is not None:
         publish(found, docs)
     give(found, as_json=as_json, text=summary(found, only or ()))

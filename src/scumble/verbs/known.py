@@ -100,7 +100,9 @@ HEAD = """# Which method?
 `scumble advise` asks what you have and what you want, and names the method, the command and the reasons.
 This is the comparison behind it. Counts are for Stable Diffusion 1.5; what is measured here is measured on
 the toybox, by [`scumble compare`](compare.md) and [`scumble bench claims`](claims.md); where nothing is
-measured yet, the published figure stands with its source.
+measured yet, the published figure stands with its source. Times on the toybox are of one core, which other
+work shared, with loading, class pictures and the drawing of the results in them; on two idle cores learning
+itself takes the three methods 29, 66 and 47 s ([demo](demo.md)).
 
 """
 TAIL = """

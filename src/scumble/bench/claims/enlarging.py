@@ -16,7 +16,7 @@ from scumble.bench.claims.lab import RAYS, WORD, Lab
 from scumble.bench.claims.learners import Experiment, Found
 from scumble.bench.common import as_saved
 from scumble.core.events import Loop
-from scumble.core.images import from_unit, save_image, to_unit
+from scumble.core.images import from_unit, grid, save_image, to_unit
 from scumble.data.subjects import read_subject
 from scumble.methods import dreambooth
 from scumble.metrics.psnr import psnr
@@ -30,9 +30,14 @@ from scumble.world.subjects import Subject
 
 __all__ = ["EXPERIMENTS"]
 
+SHOWN = 6
+"""Pictures of a subject in its strip."""
+
 
 def _upscaling(lab: Lab) -> Loop[Found]:
-    """PSNR in dB, and likeness with the photos, of enlarged renders that the upscaler has not seen."""
+    """PSNR in dB, and likeness with the photos, of enlarged renders that the upscaler has not seen. Keeps a
+    strip of each subject: bicubic, before, after, the renders.
+    """
     model = lab.on.replace(model=lab.settings.upscaler).load()
     factor = upscaling(model).factor
     rows: dict[str, list[float]] = {}
@@ -47,6 +52,8 @@ def _upscaling(lab: Lab) -> Loop[Found]:
         shown = {"bicubic": as_saved(interpolate(small, scale_factor=factor, mode="bicubic").clamp(0, 1))}
         for name, learnt in (("before", ()), ("after", (str(weights),))):
             shown[name] = yield from _enlarged(lab, model, sorted(folder.iterdir()), learnt)
+        strip = [picture for drawn in (*shown.values(), large) for picture in from_unit(drawn[:SHOWN])]
+        save_image(grid(strip, columns=len(large[:SHOWN])), lab.out / f"upscaled-{subject.name}.png")
         for name, drawn in shown.items():
             rows.setdefault(f"PSNR {name}", []).append(fmean(psnr(drawn, large).tolist()))
             alike = subject_similarity(lab.identity(drawn), lab.known(subject))

@@ -83,7 +83,7 @@ def _measured(lab: Lab, claim: Claim) -> Loop[dict[str, Any]]:
     return {
         **decided,
         "details": rounded(found),
-        "quick": lab.settings == QUICK,
+        "quick": lab.settings.replace(upscaler=QUICK.upscaler) == QUICK,
         "settings": lab.settings.model_dump(mode="json", exclude_none=True),
         "weights": lab.model.hash,
         "seconds": round(time.perf_counter() - start),
