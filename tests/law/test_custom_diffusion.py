@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from learnt import digests, tiny_model
@@ -23,7 +24,7 @@ from scumble.core.images import to_model, to_unit
 from scumble.core.runs import RunFolder
 from scumble.data.augment import FAR, NEAR, prefixed, scaled_views
 from scumble.data.subjects import Shot, Subject, worded
-from scumble.datagen import retrieval
+from scumble.datagen import faiss_index, retrieval
 from scumble.datagen.priors import Prior, prior_objective
 from scumble.methods import custom_diffusion, dreambooth
 from scumble.models.model import Model
@@ -352,17 +353,18 @@ def test_the_nearest_captions_are_found_and_none_under_the_least() -> None:
     expected = sorted((i for i in range(50) if cosines[i] >= 0.4), key=lambda i: -cosines[i])[:7]
     found = retrieval.nearest(known, wanted, 7, 0.4)
     assert [i for i, _ in found] == expected
-    assert [i for i, _ in retrieval.nearest(known, wanted, 7, 0.4, faiss=True)] == expected
+    indexed = faiss_index.build(known)
+    assert [i for i, _ in retrieval.nearest(indexed, wanted, 7, 0.4)] == expected
     assert [c for _, c in found] == pytest.approx([cosines[i] for i in expected], abs=1e-5)
     assert retrieval.nearest(known, wanted, 7, 1.1) == []
 
 
 def test_many_captions_are_searched_in_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not all that is near need be found then, but what is found is as near as it says."""
-    monkeypatch.setattr(retrieval, "LISTS", 100)
+    monkeypatch.setattr(faiss_index, "LISTS", 100)
     known = torch.nn.functional.normalize(rng.randn((1000, 6), [rng.generator(1)])[0], dim=-1)
     wanted = torch.nn.functional.normalize(rng.randn((2, 6), [rng.generator(2)])[0], dim=-1)
-    found = retrieval.nearest(known, wanted, 20, 0.5, faiss=True)
+    found = retrieval.nearest(faiss_index.build(known), wanted, 20, 0.5)
     exact = dict(retrieval.nearest(known, wanted, 1000, 0.5))
     assert 5 < len(found) <= 20
     for row, cosine in found:
@@ -390,6 +392,31 @@ def test_pictures_are_taken_from_a_folder_or_its_index(
     assert not same(found, learnt(model, config.replace(similarity=0.999)))
 
 
+def test_an_index_of_faiss_is_made_once_and_searched(
+    model: Model, captioned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip: Any = Letters()
+    config = CD.replace(regularization=str(captioned), similarity=0.9, prior_count=3)
+    found = learnt(model, config)
+    index = captioned.parent / "index.safetensors"
+    retrieval.write_index(finish(retrieval.captions_in(captioned, clip)).indexed(), index)
+    assert set(load_file(index)) == {"faiss"}
+    monkeypatch.setattr(faiss_index, "build", lambda _: pytest.fail("it is there"))
+    for asked in (False, True):
+        assert same(found, learnt(model, config.replace(regularization=str(index), faiss=asked)))
+
+
+def test_a_damaged_index_of_faiss_is_refused(captioned: Path) -> None:
+    clip: Any = Letters()
+    index = captioned.parent / "index.safetensors"
+    retrieval.write_index(finish(retrieval.captions_in(captioned, clip)).indexed(), index)
+    index.write_bytes(index.read_bytes()[:-1] + b"?")
+    with pytest.raises(InputError, match=r"no index of captions: it is damaged\. Make it anew"):
+        finish(retrieval.read_captions(index, clip))
+    with pytest.raises(InputError, match="no index of FAISS"):
+        faiss_index.from_bytes(torch.zeros(64, dtype=torch.uint8))
+
+
 def test_each_kind_of_subject_has_pictures_of_its_own(model: Model, captioned: Path) -> None:
     config = CD.replace(regularization=str(captioned), similarity=0.8, prior_count=1, templates=("{}",))
     three = [subject("<a>", "zzz"), subject("<b>", "xyxyxy"), subject("<c>", "zzz")]
@@ -413,7 +440,7 @@ def test_what_cannot_be_retrieved_is_a_sentence(
     monkeypatch.setattr(custom_diffusion, "clip_for", lambda *_, **__: Letters())
     with pytest.raises(InputError, match="no captioned picture"):
         learnt(model, CD.replace(regularization=str(tmp_path / "empty")))
-    monkeypatch.setattr(retrieval, "import_module", lambda _name: (_ for _ in ()).throw(ImportError()))
+    monkeypatch.setattr(faiss_index, "import_module", lambda _name: (_ for _ in ()).throw(ImportError()))
     with pytest.raises(MissingExtraError, match="FAISS"):
         learnt(model, config.replace(faiss=True))
 

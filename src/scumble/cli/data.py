@@ -130,13 +130,16 @@ def regularization(
     output: options.Output,
     model: options.Model = None,
     clip: options.Clip = None,
+    faiss: Annotated[bool, typer.Option("--faiss", help="Search by FAISS: for millions.")] = False,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Index a captioned folder, to look in for pictures of other things (learn custom-diffusion)."""
     from scumble.verbs.data_regularization import index_captions
 
-    making = index_captions(folder, output, model=model or "toybox", clip=clip or "", overwrite=overwrite)
+    making = index_captions(
+        folder, output, model=model or "toybox", clip=clip or "", faiss=faiss, overwrite=overwrite
+    )
     count = follow(making)
     give({"path": str(output), "count": count}, as_json=as_json, text=f"{count} captions in {output}")
 

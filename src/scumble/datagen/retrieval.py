@@ -4,7 +4,8 @@ above 0.85). The public service that the paper used is gone, and nobody's folder
 
 Captions that are looked for again and again can be put in an index, one `.safetensors` file: the unit vectors
 of all captions, (M, E), and in its metadata the captions and where the pictures are. The search is exact, a
-product of matrices; on request, with the extra `retrieval`, FAISS searches, which is faster among millions.
+product of matrices; on request, with the extra `retrieval`, FAISS searches, which is faster among millions,
+and the file then holds its index of the vectors in their place.
 
 Letters: M captions, Q queries, E width of CLIP's space.
 """
@@ -13,20 +14,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from scumble.core.errors import InputError, MissingExtraError
+from scumble.core.errors import InputError
 from scumble.core.events import Loop, Progress
 from scumble.core.images import SUFFIXES, read_image
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
 from scumble.data.subjects import Shot, captions_of, cropped
+from scumble.datagen import faiss_index
 from scumble.datagen.priors import Prior
 from scumble.models import toybox
 from scumble.models.clip import Clip, load_clip
@@ -46,18 +47,24 @@ __all__ = [
 CLIP = "openai/clip-vit-large-patch14"
 """What compares captions for models that bring no CLIP of their own: the text tower of SD 1.x is from it."""
 AT_ONCE = 64
-LISTS = 10_000
-"""Captions from which FAISS sorts them into lists and looks into the nearest few only: not exact then."""
 SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Captions:
-    """Captioned pictures: `features` (M, E) of length one, the captions and the files of the pictures."""
+    """Captioned pictures: `features` (M, E) of length one, or FAISS's index of them; the captions and the
+    files of the pictures.
+    """
 
-    features: Tensor
+    features: Tensor | faiss_index.Index
     texts: tuple[str, ...]
     files: tuple[Path, ...]
+
+    def indexed(self) -> Captions:
+        """The same, to be searched by FAISS. Raises MissingExtraError."""
+        if isinstance(self.features, Tensor):
+            return replace(self, features=faiss_index.build(self.features))
+        return self
 
 
 def clip_for(model: str, name: str = "", *, device: str = "cpu") -> Clip:
@@ -93,37 +100,51 @@ def write_index(captions: Captions, path: Path) -> None:
         "files": [file.name for file in captions.files],
         "texts": captions.texts,
     }
-    save_safetensors(path, {"features": captions.features}, {"captions": json.dumps(about)})
+    if isinstance(captions.features, Tensor):
+        save_safetensors(path, {"features": captions.features}, {"captions": json.dumps(about)})
+    else:
+        content = faiss_index.to_bytes(captions.features)
+        about["sha256"] = _digest(content)
+        save_safetensors(path, {"faiss": content}, {"captions": json.dumps(about)})
 
 
-def read_captions(place: Path, clip: Clip) -> Loop[Captions]:
-    """The captions of a folder, or of an index of one. Raises InputError for what is neither."""
-    if place.suffix != SUFFIX:
-        return (yield from captions_in(place, clip))
+def read_captions(place: Path, clip: Clip, *, faiss: bool = False) -> Loop[Captions]:
+    """The captions of a folder, or of an index of one; with `faiss` to be searched by that library. Raises
+    InputError for what is neither, and MissingExtraError without FAISS where it is wanted.
+    """
+    if faiss:
+        faiss_index.check_there()
+    captions = _read_index(place, clip) if place.suffix == SUFFIX else (yield from captions_in(place, clip))
+    return captions.indexed() if faiss else captions
+
+
+def _read_index(place: Path, clip: Clip) -> Captions:
     header = safetensors_header(place)
     try:
         about = json.loads(header["__metadata__"]["captions"])
         root, files, texts = Path(about["root"]), about["files"], about["texts"]
-        features = load_file(place)["features"]
-        sound = len(files) == len(texts) == len(features) and features.ndim == 2
+        tensors = load_file(place)
+        features = _index_in(tensors["faiss"], about["sha256"]) if "faiss" in tensors else tensors["features"]
         names = all(isinstance(f, str) and Path(f).name == f for f in files)
+        shape = tuple(features.shape) if isinstance(features, Tensor) else (features.ntotal, features.d)
+        sound = names and len(files) == len(texts) and shape == (len(texts), _width(clip))
     except (KeyError, TypeError, ValueError) as problem:
         raise InputError(f"{place} is no index of captions: {problem}.", "Make it anew.") from None
-    width = clip.text_features(["a"]).shape[1]
-    if not sound or not names or features.shape[1] != width:
+    if not sound:
         raise InputError(f"{place} does not fit this CLIP model.", "Make the index anew.")
     return Captions(features, tuple(map(str, texts)), tuple(root / f for f in files))
 
 
 def nearest(
-    known: Tensor, wanted: Tensor, count: int, least: float, *, faiss: bool = False
+    known: Tensor | faiss_index.Index, wanted: Tensor, count: int, least: float
 ) -> list[tuple[int, float]]:
     """The rows of `known` (M, E) nearest to any row of `wanted` (Q, E), both of length one, with their
     cosines: at most `count`, none under `least`, the nearest first and of equals the first.
-
-    With `faiss` by that library. Raises MissingExtraError.
     """
-    best = _by_faiss(known, wanted, count) if faiss else (known @ wanted.T).amax(dim=1)  # (M,)
+    if isinstance(known, Tensor):
+        best = (known @ wanted.T).amax(dim=1)  # (M,)
+    else:
+        best = faiss_index.cosines(known, wanted, count)
     order = torch.argsort(best, descending=True, stable=True)[:count].tolist()
     return [(i, float(best[i])) for i in order if float(best[i]) >= least]
 
@@ -138,7 +159,6 @@ def retrieved_prior(
     *,
     side: int,
     mirrored: bool,
-    faiss: bool = False,
 ) -> tuple[Prior, str]:
     """The pictures whose captions are nearest to `queries`, cut to squares of `side`; and a
     sentence where they are fewer than `count`. Raises InputError where there is none.
@@ -146,7 +166,7 @@ def retrieved_prior(
     place = captions.files[0].parent
     with torch.no_grad():
         wanted = clip.text_features(list(dict.fromkeys(queries))).cpu()
-    chosen = nearest(captions.features, wanted, count, least, faiss=faiss)
+    chosen = nearest(captions.features, wanted, count, least)
     if not chosen:
         [(_, most)] = nearest(captions.features, wanted, 1, -1.0)
         raise InputError(
@@ -159,22 +179,17 @@ def retrieved_prior(
     return Prior(latents, tuple(captions.texts[i] for i, _ in chosen)), note
 
 
-def _by_faiss(known: Tensor, wanted: Tensor, count: int) -> Tensor:
-    """The cosine (M,) of each row with the nearest of `wanted`, by FAISS; minus one for what it passed by."""
-    try:
-        faiss: Any = import_module("faiss")
-    except ImportError:
-        raise MissingExtraError("This needs FAISS.", "pip install 'scumble[retrieval]'") from None
-    index: Any = faiss.IndexFlatIP(known.shape[1])
-    if len(known) >= LISTS:
-        lists = int(len(known) ** 0.5)
-        index = faiss.IndexIVFFlat(index, known.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = max(1, lists // 8)
-        index.train(known.numpy())
-    index.add(known.numpy())
-    cosines, rows = index.search(wanted.numpy(), min(count, len(known)))
-    best = torch.full((len(known),), -1.0)
-    for cosine, row in zip(cosines.ravel(), rows.ravel(), strict=True):
-        if row >= 0:
-            best[row] = max(float(best[row]), float(cosine))
-    return best
+def _width(clip: Clip) -> int:
+    """Of the vectors that it makes of texts."""
+    return clip.text_features(["a"]).shape[1]
+
+
+def _index_in(content: Tensor, digest: str) -> faiss_index.Index:
+    """FAISS's index in a file, which it would read without a check."""
+    if _digest(content) != digest:
+        raise ValueError("it is damaged")
+    return faiss_index.from_bytes(content)
+
+
+def _digest(content: Tensor) -> str:
+    return sha256(content.numpy().data).hexdigest()

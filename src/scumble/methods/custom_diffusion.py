@@ -108,7 +108,7 @@ class Config(FitConfig):
     similarity: Annotated[float, Field(ge=-1, le=1)] = 0.85
     """The least cosine in CLIP's space between the caption of one that is taken and the subject's."""
     faiss: bool = False
-    """Search by FAISS: faster among millions of captions, and not exact there."""
+    """Search by FAISS: faster among millions of captions, and not exact there. An index made so always is."""
     clip_model: str = ""
     """CLIP model that compares captions, a folder or a hub id; empty takes the one that fits the model."""
     weighting: Weighting = "none"
@@ -309,11 +309,11 @@ def _retrieved(
             "There is nothing to compare captions with.", "Say what the subject is: --noun dog."
         )
     clip = clip_for(model.name, config.clip_model, device=str(model.device))
-    known = yield from read_captions(Path(config.regularization), clip)
+    known = yield from read_captions(Path(config.regularization), clip, faiss=config.faiss)
     found = [
         retrieved_prior(
             model, clip, known, queries, config.prior_count, config.similarity,
-            side=side, mirrored=config.mirror, faiss=config.faiss,
+            side=side, mirrored=config.mirror,
         )
         for queries in kinds
     ]  # fmt: skip

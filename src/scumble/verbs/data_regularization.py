@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scumble.core.errors import InputError
 from scumble.core.events import Loop
+from scumble.datagen import faiss_index
 from scumble.datagen.retrieval import captions_in, clip_for, write_index
 from scumble.verbs.outputs import check_free
 
@@ -13,15 +14,23 @@ __all__ = ["index_captions"]
 
 
 def index_captions(
-    folder: Path, out: Path, *, model: str = "toybox", clip: str = "", overwrite: bool = False
+    folder: Path,
+    out: Path,
+    *,
+    model: str = "toybox",
+    clip: str = "",
+    faiss: bool = False,
+    overwrite: bool = False,
 ) -> Loop[int]:
     """Write to `out`, a `.safetensors` file, the index of the captioned pictures in `folder`; returns their
-    number. `clip` names the CLIP model, by default the one that fits `model`. The pictures stay where they
-    are. Raises InputError.
+    number. `clip` names the CLIP model, by default the one that fits `model`; `faiss` makes an index of
+    FAISS. The pictures stay where they are. Raises InputError, and MissingExtraError without FAISS.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out} does not end in .safetensors.", "Give a name like dogs.safetensors.")
     check_free([out], overwrite=overwrite)
+    if faiss:
+        faiss_index.check_there()
     captions = yield from captions_in(folder, clip_for(model, clip))
-    write_index(captions, out)
+    write_index(captions.indexed() if faiss else captions, out)
     return len(captions.texts)
