@@ -1,4 +1,6 @@
-"""Parameters that learn in place, with a way back: float32 copies inside, the tensors of before outside."""
+"""Parameters that learn in place, with a way back: float32 copies inside, the tensors of before outside. What
+they were waits on the CPU: on a GPU it would cost as much memory as their gradients do.
+"""
 
 from __future__ import annotations
 
@@ -36,20 +38,20 @@ class DenseLayers:
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         self._parameters = dict(parameters)
-        self._before: dict[str, Tensor] = {name: p.data for name, p in parameters.items()}
+        self._before: dict[str, Tensor] = {name: p.data.to("cpu") for name, p in parameters.items()}
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, float32, by its name in weights files."""
         return self._parameters
 
     def before(self, name: str) -> Tensor:
-        """What the parameter `name` was, in its own dtype."""
+        """What the parameter `name` was, in its own dtype, on the CPU."""
         return self._before[name]
 
     def changes(self, dtype: torch.dtype = torch.float32) -> dict[str, Dense]:
         """What was learnt so far, for `Weights`: differences on the CPU, kept in `dtype`."""
         return {
-            name: Dense((p.detach() - self._before[name].float()).to("cpu", dtype))
+            name: Dense((p.detach().to("cpu") - self._before[name].float()).to(dtype))
             for name, p in self._parameters.items()
         }
 
@@ -72,7 +74,6 @@ def dense(model: Model, patterns: Sequence[str]) -> Generator[DenseLayers]:
     if not parameters:
         raise ConfigError("No parameter was named to be trained.")
     layers = DenseLayers(parameters)
-    kept = {name: p.data for name, p in parameters.items()}
     try:
         for parameter in parameters.values():
             parameter.data = parameter.data.to(torch.float32, copy=True)
@@ -82,4 +83,4 @@ def dense(model: Model, patterns: Sequence[str]) -> Generator[DenseLayers]:
         for name, parameter in parameters.items():
             parameter.requires_grad = False
             parameter.grad = None
-            parameter.data = kept[name].to(parameter.device)
+            parameter.data = layers.before(name).to(parameter.device)

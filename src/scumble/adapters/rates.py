@@ -34,7 +34,7 @@ def rates(layers: DenseLayers) -> list[Rate]:
     """
     sums: dict[str, list[float]] = {}
     for name, parameter in layers.named_parameters().items():
-        before = layers.before(name).float()
+        before = layers.before(name).to(parameter.device, torch.float32)
         moved, size = (parameter - before).double().square().sum(), before.double().square().sum()
         of = sums.setdefault(name.rpartition(".")[0], [0.0, 0.0, 0.0])
         for i, value in enumerate((float(moved), float(size), parameter.numel())):
