@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from learnt import digests, tiny_model
@@ -25,10 +25,10 @@ from scumble.core.runs import RunFolder
 from scumble.data.augment import FAR, NEAR, prefixed, scaled_views
 from scumble.data.subjects import Shot, Subject, worded
 from scumble.datagen import faiss_index, retrieval
-from scumble.datagen.priors import Prior, prior_objective
+from scumble.datagen.priors import Prior, prior_parts
 from scumble.methods import custom_diffusion, dreambooth
 from scumble.models.model import Model
-from scumble.training.examples import encoded, prompt_caches
+from scumble.training.examples import encoded, prompt_caches, total_loss
 from scumble.training.subjects import gallery
 from scumble.verbs.analyse import analyse_to, plot, table
 from scumble.verbs.load import ModelConfig
@@ -146,7 +146,7 @@ def test_the_loss_is_the_mean_over_what_the_view_shows(model: Model) -> None:
     pictures = gallery(model, [far], size=64, cell=16, mirrored=False, views=lambda *_: views[:1])
     bucket, drawn = pictures.draw(model, CD.seed, 0, range(1))
     with torch.no_grad():
-        found = custom_diffusion.loss(model, pictures, [far], CD, 0, range(1), None)
+        found = custom_diffusion.loss(model, pictures, [far], [], CD, 0, range(1), (None, None))
         posterior = model.encode(to_model(views[0].picture[None]))
         noise = torch.Generator().manual_seed(drawn.seeds[0])
         for limit in (1, 1, 1000):
@@ -212,11 +212,12 @@ def test_classes_take_turns_and_keep_their_captions(model: Model) -> None:
     prompts = prompt_caches(model, [(64, 64)])
     given: dict[str, Any] = {"seed": 4, "batch": 4, "step": 3, "prompts": prompts}
     with torch.no_grad():
-        both = prior_objective(model, [dogs, cats], rows=range(4), **given)
+        both = total_loss(model, prior_parts(model, [dogs, cats], rows=range(4), **given), 4)
         for own, rows in (([dogs], [0, 2]), ([cats], [1, 3])):
-            alone = prior_objective(model, own, rows=rows, **given)
+            alone = total_loss(model, prior_parts(model, own, rows=rows, **given), 2)
             torch.testing.assert_close(both[rows], alone, rtol=1e-4, atol=1e-6)
-        other = prior_objective(model, [Prior(dogs.latents, ("a cat",) * 2)], rows=[0, 2], **given)
+        meant = Prior(dogs.latents, ("a cat",) * 2)
+        other = total_loss(model, prior_parts(model, [meant], rows=[0, 2], **given), 2)
     assert not torch.allclose(other, both[[0, 2]])
 
 
@@ -425,12 +426,55 @@ def test_each_kind_of_subject_has_pictures_of_its_own(model: Model, captioned: P
     assert notes == []
 
 
+@pytest.mark.parametrize("faiss", [False, True])
+def test_for_a_picture_that_cannot_be_read_the_next_nearest_is_taken(
+    model: Model, captioned: Path, faiss: bool
+) -> None:
+    clip: Any = Letters()
+    (captioned / "0.png").write_bytes(b"no picture")
+    (captioned / "2.txt").write_bytes("a café".encode("cp1252"))
+    known = finish(retrieval.read_captions(captioned, clip, faiss=faiss))
+    assert (len(known.texts), known.without) == (4, 2)
+    assert known.notes == ("Passed over: 2.txt (neither UTF-8 nor UTF-16).",)
+    asked: Any = (model, clip, known, ["photo of a dog"])
+    prior, note = retrieval.retrieved_prior(*asked, 2, 0.85, side=64, mirrored=False)
+    assert sorted(prior.captions) == ["photo of a hog", "photo of the dog"]
+    assert note == f"Passed over: 0.png (in {captioned}, but cannot be read)."
+    with pytest.raises(InputError, match="near enough can be read"):
+        retrieval.retrieved_prior(*asked, 2, 0.9999, side=64, mirrored=False)
+
+
+def test_an_index_finds_its_folder_beside_it(model: Model, captioned: Path, tmp_path: Path) -> None:
+    clip: Any = Letters()
+    index = tmp_path / "index.safetensors"
+    retrieval.write_index(finish(retrieval.captions_in(captioned, clip)), index)
+    before = finish(retrieval.read_captions(index, clip)).files
+    (tmp_path / "moved").mkdir()
+    captioned.rename(tmp_path / "moved" / captioned.name)
+    with pytest.raises(
+        InputError, match=r"captioned, whose pictures .*index.* is not there\. If the folder was m"
+    ):
+        finish(retrieval.read_captions(index, clip))
+    index.rename(tmp_path / "moved" / index.name)
+    after = finish(retrieval.read_captions(tmp_path / "moved" / index.name, clip)).files
+    assert [file.name for file in after] == [file.name for file in before]
+    assert all(file.is_file() for file in after)
+
+
+def test_another_safetensors_file_is_no_index(tmp_path: Path) -> None:
+    clip: Any = Letters()
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"a\.safetensors was not made by scumble data regularization\."):
+        finish(retrieval.read_captions(tmp_path / "a.safetensors", clip))
+
+
 def test_what_cannot_be_retrieved_is_a_sentence(
     model: Model, captioned: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    clip: Any = Letters()
     (tmp_path / "empty").mkdir()
     config = CD.replace(regularization=str(captioned))
-    with pytest.raises(InputError, match="is only"):
+    with pytest.raises(InputError, match=r"is [0-9.]+ like .* Lower `similarity` in a sett.*--config"):
         learnt(model, config, subject("<q>", "qqqq"))
     with pytest.raises(PromptError, match="nothing to compare"):
         learnt(model, config, subject("<q>", ""))
@@ -438,6 +482,8 @@ def test_what_cannot_be_retrieved_is_a_sentence(
     with pytest.raises(InputError, match="nowhere"):
         learnt(model, CD.replace(regularization=str(tmp_path / "nowhere")))
     monkeypatch.setattr(custom_diffusion, "clip_for", lambda *_, **__: Letters())
+    with pytest.raises(InputError, match=r"There is no folder .*nowhere\."):
+        finish(retrieval.captions_in(tmp_path / "nowhere", clip))
     with pytest.raises(InputError, match="no captioned picture"):
         learnt(model, CD.replace(regularization=str(tmp_path / "empty")))
     monkeypatch.setattr(faiss_index, "import_module", lambda _name: (_ for _ in ()).throw(ImportError()))

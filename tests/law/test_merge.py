@@ -202,6 +202,28 @@ def test_a_sum_is_what_attaching_all_of_them_does(model: Model) -> None:
         compose(model, [(one, 0.0)])
 
 
+def test_a_sum_refuses_the_same_weights_twice(model: Model, tmp_path: Path) -> None:
+    """By what is in them: a copy under another path would count twice too."""
+    name = next(n for n in parameters_of(model) if n.endswith("attn1.to_k.weight"))
+    dense: dict[str, Change] = {name: Dense(noise(*parameters_of(model)[name].shape))}
+    one, copy = (concept(model, "<rex>", "dog", 1, changes=dense) for _ in range(2))
+    other = concept(model, "<tom>", "cat", 5)
+    with pytest.raises(WeightsError, match=r"<rex> dog is there twice, at 1 and 0\.5") as caught:
+        compose(model, [(one, 1.0), (other, 1.0), (copy, 0.5)])
+    assert "generate --with FILE:1.5" in caught.value.remedy
+    words = concept(model, "<w>", "dog", 2, changes={})
+    with pytest.raises(WeightsError, match="<w> dog is there twice") as caught:
+        compose(model, [(words, 1.0), (words, 1.0)])
+    assert caught.value.remedy == "Give each file once."
+    assert compose(model, [(one, 1.0), (copy, 0.0)]).changes.keys() == one.changes.keys()
+    files = [str(tmp_path / f"{i}.safetensors") for i in range(2)]
+    for file, weights in zip(files, (one, copy), strict=True):
+        weights.save(Path(file))
+    with pytest.raises(WeightsError, match="twice"):
+        merge_to(files, ModelConfig(model=str(shared("sd1")), device="cpu"), tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 @pytest.mark.parametrize(("share", "rank"), [(0.1, 1), (0.35, 1), (0.5, 2), (0.65, 2), (0.75, 3), (0.95, 4)])
 def test_the_component_that_crosses_the_share_is_kept(share: float, rank: int) -> None:
     u, v = (torch.linalg.qr(noise(8, 8, seed=seed))[0] for seed in (1, 2))

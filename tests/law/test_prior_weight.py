@@ -19,7 +19,7 @@ from scumble.datagen.priors import Prior
 from scumble.methods import custom_diffusion, dreambooth
 from scumble.models.load import load
 from scumble.models.model import Model
-from scumble.training.examples import Latents
+from scumble.training.examples import Latents, Part, draw, objective, total_loss
 from tiny import shared
 
 WEIGHT = 0.25
@@ -105,18 +105,52 @@ def test_the_two_terms_have_means_noise_and_times_of_their_own(
 def test_what_is_lowered_is_what_is_reported(
     model: Model, monkeypatch: pytest.MonkeyPatch, method: Any
 ) -> None:
-    """And it is linear in the weight, the subject's loss being what is left at weight 0."""
+    """And it is linear in the weight, the subject's loss being what is left at weight 0. Gradients are
+    compared where the class takes part in the pass: alone, the subject's are rounded otherwise.
+    """
     found = {
         weight: caught(monkeypatch, method, model, SUBJECT, LEARNERS[method].replace(prior_weight=weight))
-        for weight in (0.0, 1.0, 3.0)
+        for weight in (0.0, 1.0, 2.0, 4.0)
     }
-    plain, once, thrice = (found[weight].losses for weight in (0.0, 1.0, 3.0))
-    torch.testing.assert_close(thrice - plain, 3 * (once - plain), rtol=1e-4, atol=1e-5)
-    for name, gradient in found[0.0].gradients.items():
+    plain, once, _, more = (found[weight].losses for weight in (0.0, 1.0, 2.0, 4.0))
+    torch.testing.assert_close(more - plain, 4 * (once - plain), rtol=1e-4, atol=1e-5)
+    for name, gradient in found[1.0].gradients.items():
         agree(
-            found[3.0].gradients[name] - gradient,
-            3 * (found[1.0].gradients[name] - gradient).double(),
+            found[4.0].gradients[name] - gradient,
+            3 * (found[2.0].gradients[name] - gradient).double(),
         )
     _, done = finish(method.learn(model, [SUBJECT], LEARNERS[method]))
     expected = float((plain + WEIGHT * (once - plain)).mean())
     assert done.losses == pytest.approx([expected], rel=1e-5)
+
+
+def test_terms_of_one_size_share_a_pass_and_are_what_they_are_alone(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a mask or without, of any length of prompt; of another size, a pass of its own."""
+    small = Latents(*CLASS)
+    masked = Latents(small.mean, small.std, torch.ones(3, 1, 1, 8, 8).triu())
+    large = Latents(noise(2, 1, 4, 8, 16, seed=3), noise(2, 1, 4, 8, 16, seed=4).abs())
+    parts: list[Part] = []
+    for i, (of, texts, rows) in enumerate(
+        ((small, ["a dog", "a cat"], [0, 2]), (masked, ["a dog " * 90], [1]), (large, ["a bird"], [2]))
+    ):
+        found = draw(model, of, 7, 0, rows, f"term {i}")
+        size = (of.mean.shape[-2] * 8, of.mean.shape[-1] * 8)
+        parts.append(Part(found, model.prompt(texts, size=size), rows, "min_snr", 0.5 + i))
+    passes: list[int] = []
+    plain = Model.predict
+
+    def counted(self: Model, x: Tensor, *given: Any) -> Tensor:
+        passes.append(len(x))
+        return plain(self, x, *given)
+
+    monkeypatch.setattr(Model, "predict", counted)
+    with torch.no_grad():
+        total = total_loss(model, parts, 3)
+        assert passes == [3, 1]
+        expected = torch.zeros(3)
+        for part in parts:
+            alone = objective(model, part.drawn, part.condition, weighting="min_snr")
+            expected[part.rows] += part.weight * alone
+    torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from scumble.core import rng
 from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import finish
 from scumble.diffusion.samplers import SAMPLERS
+from scumble.models import toybox
 from scumble.models.load import load
 from scumble.models.model import Model
 from scumble.sampling import upscaling
@@ -185,10 +187,18 @@ def test_noise_levels_and_windows_that_cannot_be_are_one_sentence(model: Model) 
             enlarged(model, picture(16, 16), task)
 
 
-def test_an_upscaler_neither_draws_nor_is_drawn_with(model: Model) -> None:
+@pytest.mark.parametrize("there", [False, True])
+def test_an_upscaler_neither_draws_nor_is_drawn_with(
+    model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
+) -> None:
     with pytest.raises(InputError, match="is an upscaler"):
         model.branches()
-    with pytest.raises(InputError, match="is no upscaler"):
+    (tmp_path / toybox.UPSCALING).mkdir()
+    if there:
+        (tmp_path / toybox.UPSCALING / "model_index.json").touch()
+    monkeypatch.setattr(toybox, "packed", lambda: tmp_path)
+    ours = "toybox-upscaler or " if there else ""
+    with pytest.raises(InputError, match=rf"is no upscaler\. Give {ours}a folder of the x4-upscaler\."):
         enlarged(load(tiny.shared("sd1")), picture(16, 16))
 
 

@@ -207,7 +207,7 @@ def test_rates_and_ratios_in_the_table() -> None:
     }
     text = learning_speed.table({"methods": {"dreambooth": sides}})
     last = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
-    rates, peaks = ["3.00", "1.00", "1.50", "2.00", "0.75", "2.50"], ["1.00 GiB", "3.00 GiB", "2.00 GiB"]
+    rates, peaks = ["3", "1", "1.5", "2.00", "0.75", "2.50"], ["1.00 GiB", "3.00 GiB", "2.00 GiB"]
     assert last == ["dreambooth", *rates, *peaks]
     assert {row.count("|") for row in text.splitlines()} == {11}
 

@@ -225,3 +225,24 @@ def test_every_setting_of_the_pictures_makes_other_shards(tmp_path: Path) -> Non
         assert shards[0].name not in names, field
         names.add(shards[0].name)
     assert plan(config.replace(form="webdataset"), triples)[0][0].name in names, "the form is no part of it"
+
+
+def test_an_index_says_what_is_not_in_it(tmp_path: Path) -> None:
+    folder, out = tmp_path / "reg", tmp_path / "reg.safetensors"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGB", (64, 64), (60 * i, 0, 0)).save(folder / f"{i}.png")
+    (folder / "0.txt").write_text("a dog")
+    (folder / "1.txt").write_bytes("a café".encode("cp1252"))
+    command = ("data", "regularization", str(folder), "--clip", str(shared_clip()), "-o", str(out))
+    done = scumble(*command, "--json")
+    assert done.json == {"path": str(out), "count": 1, "without_caption": 3}
+    assert "Passed over: 1.txt (neither UTF-8 nor UTF-16)." in done.err
+    assert "3 pictures have no caption and cannot be found by the index." in done.err
+    assert scumble(*command, "--overwrite").out == f"1 caption in {out}\n"
+    for i in (1, 2, 3):
+        (folder / f"{i}.png").unlink()
+    (folder / "1.txt").unlink()
+    assert "no caption" not in scumble(*command, "--overwrite").err
+    missing = scumble("data", "regularization", str(tmp_path / "nosuch"), *command[3:], "--overwrite")
+    assert missing.sentence == f"There is no folder {tmp_path / 'nosuch'}. Give one with captioned pictures."

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError
@@ -43,6 +43,21 @@ class Example(Config):
         return value
 
 
+class Typed(Config):
+    steps: int | None = None
+    rate: float = 1.0
+    mirror: bool = False
+    share: tuple[float, float] = (0.0, 1.0)
+    inner: Inner = Inner()
+    folder: Path = Path("out")
+
+
+class Measured(Config):
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    figure: float
+
+
 class Needed(Config):
     word: str
     """The word to learn."""
@@ -64,7 +79,7 @@ class Needed(Config):
         ),
         (
             {"rate": "fast"},
-            "rate cannot be 'fast': it should be a valid number, unable to parse string as a number.",
+            "rate cannot be 'fast': it should be a valid number.",
             "It means: Learning rate, before any schedule.",
         ),
         ({"mode": "slow"}, "mode cannot be 'slow': it should be 'fast' or 'exact'.", ""),
@@ -90,6 +105,40 @@ def test_what_does_not_fit_is_one_sentence(settings: dict[str, Any], message: st
         Example().replace(**settings)
     with pytest.raises(ConfigError):
         Example.of(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"steps": "5"}, "a valid integer"),
+        ({"steps": True}, "a valid integer"),
+        ({"steps": 5.0}, "a valid integer"),
+        ({"rate": "0.01"}, "a valid number"),
+        ({"rate": False}, "a valid number"),
+        ({"rate": float("inf")}, "a finite number"),
+        ({"rate": float("nan")}, "a finite number"),
+        ({"mirror": "no"}, "a valid boolean"),
+        ({"mirror": 1}, "a valid boolean"),
+        ({"share": (0.5, "1")}, "a valid number"),
+        ({"share": [0, float("inf")]}, "a finite number"),
+        ({"inner": {"rank": "3"}}, "a valid integer"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(settings: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot be .*: it should be {wanted}"):
+        Typed.of(settings)
+
+
+def test_what_toml_and_json_have_no_type_for_is_taken() -> None:
+    written: dict[str, Any] = {"rate": 5, "share": [0, 1], "inner": {"targets": ["a"]}, "folder": "here"}
+    found = Typed.of(written)
+    assert found == Typed(rate=5.0, share=(0.0, 1.0), inner=Inner(targets=("a",)), folder=Path("here"))
+    assert isinstance(found.rate, float)
+    assert isinstance(found.share[1], float)
+
+
+def test_a_class_may_hold_what_is_no_number() -> None:
+    assert Measured(figure=float("inf")).figure == float("inf")
 
 
 def test_a_missing_setting_is_named_with_its_meaning() -> None:
@@ -121,7 +170,7 @@ def test_toml_carries_the_descriptions() -> None:
 
 @given(
     steps=st.integers(1, 1000),
-    rate=st.floats(allow_nan=False),
+    rate=st.floats(allow_nan=False, allow_infinity=False),
     seed=st.none() | st.integers(0, 2**63 - 1),
     note=st.text().filter(lambda text: "\n" not in text),
     targets=st.lists(st.text(string.printable, max_size=5), max_size=3),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file
 
 from scumble.core.errors import InputError, WeightsError
@@ -61,8 +62,8 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 BAD = {
     "its header is not a JSON object": file_of([]),
     "has 3 bytes": b"abc",
-    "header of 18,446,744,073,709,551,615 bytes, longer than the limit": file_of({}, length=2**64 - 1),
-    "header of 3 bytes, longer than the file itself": file_of({}, length=3),
+    "a header longer than the file itself.": file_of({}, length=2**64 - 1),
+    "a header longer than the file itself": file_of({}, length=3),
     "a name stands twice": file_of(b'{"a": 1, "a": 2}'),
     "nested too deeply": file_of(b'{"a":' + b"[" * 100_000),
     "not described by dtype": file_of({"a": {"dtype": "F32"}}),
@@ -93,10 +94,17 @@ def test_a_malformed_header_is_one_sentence_with_the_reason(tmp_path: Path, reas
     assert len(caught.value.message) < 400 + len(str(tmp_path))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_picture_is_called_one(tmp_path: Path, suffix: str) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / f"a{suffix}")
+    with pytest.raises(WeightsError, match=rf"a\{suffix} is a picture, not a \.safetensors file\."):
+        safetensors_header(tmp_path / f"a{suffix}", error=WeightsError)
+
+
 def test_the_limit_is_an_argument(tmp_path: Path) -> None:
     save_safetensors(tmp_path / "x", {"a": torch.ones(1)}, {"k": "v" * 500})
     safetensors_header(tmp_path / "x", 1000)
-    with pytest.raises(InputError, match="the limit of 100"):
+    with pytest.raises(InputError, match=r"header of [0-9]{3} bytes, longer than the limit of 100"):
         safetensors_header(tmp_path / "x", 100)
 
 

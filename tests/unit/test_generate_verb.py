@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ from scumble.methods import instruct_pix2pix, sdedit
 from scumble.models import load as loading
 from scumble.models.load import load
 from scumble.models.model import Model
+from scumble.sampling import image_to_image, upscaling
+from scumble.sampling import text_to_image as to_pictures
 from scumble.sampling.guided import default_guidance
 from scumble.sampling.preview import Previewer
 from scumble.sampling.text_to_image import text_to_image
+from scumble.sampling.tiles import Tiling
 from scumble.verbs.generate import GenerateConfig, draw
 from scumble.verbs.load import ModelConfig
 from tiny import make
@@ -99,10 +103,22 @@ def test_one_picture_too_many_is_a_sentence_with_a_remedy(
         drawn(model)
 
 
-def test_nan_is_named(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "remedy"), [(torch.float32, "the scale of learnt weights"), (torch.float16, "--dtype float32")]
+)
+def test_nan_is_named_with_a_remedy_for_what_is_computed_in(
+    model: Model, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, remedy: str
+) -> None:
     monkeypatch.setattr(Model, "decode", lambda self, x: torch.full((len(x), 3, 64, 64), torch.nan))
-    with pytest.raises(NumericError, match="--dtype float32"):
-        drawn(model)
+    computing = replace(model, dtype=dtype)
+    latents, whole = torch.zeros(1, 4, 8, 8), Tiling(8, 0)
+    for decode in (
+        lambda: to_pictures._unit(computing, computing.decode(latents)),
+        lambda: image_to_image.decode(computing, latents, (64, 64)),
+        lambda: upscaling._decoded(computing, latents, (64, 64), whole),
+    ):
+        with pytest.raises(NumericError, match=rf"gave NaN .*{remedy}"):
+            decode()
 
 
 def test_flagged_pictures_come_out_black(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

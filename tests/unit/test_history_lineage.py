@@ -42,9 +42,9 @@ def photos(folder: Path, count: int = 2) -> Path:
 TINY = ("--model", shared("sd1"))
 
 
-def learnt(folder: Path, word: str, out: Path) -> Path:
+def learnt(folder: Path, word: str, out: Path, noun: str = "dog") -> Path:
     short = ("--steps", 1, "--batch", 1, "--size", 64, "--seed", 3)
-    run("learn", "textual-inversion", folder, "--word", word, "--noun", "dog", *TINY, *short, "-o", out)
+    run("learn", "textual-inversion", folder, "--word", word, "--noun", noun, *TINY, *short, "-o", out)
     return out
 
 
@@ -88,8 +88,8 @@ def test_learnt_weights_are_not_made_again_but_how_is_said(tmp_path: Path) -> No
 
 def test_a_merge_knows_what_it_is_of(tmp_path: Path) -> None:
     pets = photos(tmp_path / "pets")
-    for name in ("rex", "tom"):
-        learnt(pets, f"<{name}>", tmp_path / f"{name}.safetensors")
+    for name, noun in (("rex", "dog"), ("tom", "cat")):
+        learnt(pets, f"<{name}>", tmp_path / f"{name}.safetensors", noun)
     both = tmp_path / "both.safetensors"
     run("merge", tmp_path / "rex.safetensors", f"{tmp_path / 'tom.safetensors'}:0.5", *TINY, "-o", both)
     about = run("history", "show", both, "--json").json

@@ -22,12 +22,12 @@ from scumble.core import rng
 from scumble.core.errors import ImageError
 from scumble.core.events import finish
 from scumble.data.subjects import Shot, Subject, cropped, read_subject
-from scumble.datagen.priors import Prior
+from scumble.datagen.priors import Prior, prior_parts
 from scumble.diffusion.parameterisation import loss_weight
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.methods.instruct_pix2pix import Learning
 from scumble.models.model import Model
-from scumble.training.examples import PromptCache, draw, encoded, objective
+from scumble.training.examples import PromptCache, draw, encoded, objective, total_loss
 from scumble.verbs.convert import read_any
 from tiny import shared
 
@@ -188,7 +188,10 @@ def test_b7_each_half_has_the_weights_of_its_own_times(model: Model, batch: int)
     told = {(64, 64): PromptCache(model, (64, 64))}
     rows = range(batch)
     with torch.no_grad():
-        found = dreambooth.prior_loss(model, [Prior(latents, ("a dog",) * 2)], config, 1, rows, told)
+        given = {"seed": config.seed, "batch": batch, "step": 1, "rows": rows, "prompts": told}
+        dogs = [Prior(latents, ("a dog",) * 2)]
+        parts = prior_parts(model, dogs, **given, weighting=config.prior_weighting)
+        found = total_loss(model, parts, batch)
         drawn = draw(model, latents, config.seed, 1, rows, "class")
         plain = objective(model, drawn, model.prompt(["a dog"] * batch, size=(64, 64)))
         level = model.schedule.levels(drawn.t)

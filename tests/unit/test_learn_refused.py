@@ -14,8 +14,9 @@ from scumble.adapters.changes import Dense
 from scumble.adapters.weights import Weights, Word
 from scumble.core import rng
 from scumble.core.errors import InputError, WeightsError
-from scumble.core.events import finish
+from scumble.core.events import Loop, finish
 from scumble.data.subjects import Shot, Subject
+from scumble.datagen import retrieval
 from scumble.methods import custom_diffusion, dreambooth, textual_inversion
 from scumble.models.load import load
 from scumble.verbs.learn import called
@@ -136,7 +137,13 @@ def test_no_place_on_this_machine_goes_into_the_weights(
 ) -> None:
     """Neither where the pictures are, nor where CLIP is; a model of the hub keeps its name."""
     monkeypatch.setattr(custom_diffusion, "clip_for", lambda *_, **__: None)
-    monkeypatch.setattr(custom_diffusion, "read_captions", lambda *_: iter(()))
+    none = retrieval.Captions(torch.zeros(0, 1), (), ())
+
+    def read(*_: object, **__: object) -> Loop[retrieval.Captions]:
+        yield from ()
+        return none
+
+    monkeypatch.setattr(custom_diffusion, "read_captions", read)
 
     def nothing(*_: object, **__: object) -> Any:
         latents = custom_diffusion.gallery(

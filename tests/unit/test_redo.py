@@ -21,6 +21,7 @@ from scumble.history.store import Store
 from scumble.models.load import load
 from scumble.verbs import redo as redoing
 from scumble.verbs.find import Found
+from scumble.verbs.generate import GenerateConfig
 from scumble.verbs.redo import Redone, plan, redo_to
 from scumble.verbs.redo_verbs import VERBS
 from tiny import make, shared
@@ -263,6 +264,17 @@ def test_settings_can_be_changed(tmp_path: Path) -> None:
     wider = again(tmp_path / "s.png", tmp_path / "grid.png", changes=["count=3"])
     assert wider.file["seed"] == 5
     assert pixels(tmp_path / "grid.png").shape[0] > pixels(tmp_path / "s.png").shape[0]
+
+
+def test_a_change_is_of_the_type_of_its_setting(tmp_path: Path) -> None:
+    run("generate", "5", *TINY, "-o", tmp_path / "one.png")
+    changes = ["guidance=.5", "eta=1", "prompt=6", "guidance_interval=[0, 1]", "width=64"]
+    config = plan(tmp_path / "one.png", changes=changes).config
+    assert isinstance(config, GenerateConfig)
+    assert (config.guidance, config.eta, config.prompt, config.width) == (0.5, 1.0, "6", 64)
+    assert config.guidance_interval == (0.0, 1.0)
+    with pytest.raises(ConfigError, match="steps cannot be True: it should be a valid integer"):
+        plan(tmp_path / "one.png", changes=["steps=true"])
 
 
 def test_a_change_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:

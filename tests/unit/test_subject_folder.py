@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from scumble.core import rng
-from scumble.core.errors import InputError
+from scumble.core.config import Config
+from scumble.core.errors import ConfigError, InputError
 from scumble.data.subjects import Subject, captions_of, read_subject
+from scumble.methods import custom_diffusion, textual_inversion
 
 
 def photo(place: Path, seed: int = 0, size: int = 40) -> None:
@@ -80,7 +82,7 @@ def test_suffixes_in_capitals_are_as_good(folder: Path, text: str, masked: str) 
     assert white(read)["a.png"] == -1
     assert white(read)["IMG_0.JPG"] >= 39  # a JPEG's
     assert read.notes == ()
-    assert captions_of(folder) == {"IMG_0.JPG": "a dog"}
+    assert captions_of(folder) == ({"IMG_0.JPG": "a dog"}, [])
 
 
 def test_another_name_is_not_taken_for_it(folder: Path) -> None:
@@ -124,7 +126,54 @@ def test_two_masks_or_captions_that_fit_as_well_are_refused(folder: Path) -> Non
 def test_an_empty_caption_file_leaves_the_row(folder: Path) -> None:
     rows(folder, ("a.png", "a cat"), ("a.png", "a dog"))
     (folder / "a.txt").write_text(" \n")
-    assert captions_of(folder) == {"a.png": "a dog"}
+    assert captions_of(folder) == ({"a.png": "a dog"}, [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_captions_are_read_by_the_mark_that_they_begin_with(folder: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding.startswith("utf-16") else ""
+    (folder / "a.txt").write_bytes(f"{mark}a dog in a café\r\n".encode(encoding))
+    (folder / "metadata.jsonl").write_bytes(
+        f'{mark}{{"file_name": "b.jpg", "text": "a dög"}}\n'.encode(encoding)
+    )
+    read = read_subject(folder, "<rex>", "dog")
+    assert captions(read) == {"a.png": "a dog in a café", "b.jpg": "a dög"}
+    assert read.notes == ()
+
+
+@pytest.mark.parametrize("content", ["a café".encode("cp1252"), "a dog".encode("utf-16-le"), b"\xff\xfea"])
+def test_captions_that_are_no_text_are_left_out_and_named(folder: Path, content: bytes) -> None:
+    (folder / "a.txt").write_bytes(content)
+    (folder / "b.txt").write_text("a dog")
+    read = read_subject(folder, "<rex>", "dog")
+    assert captions(read) == {"a.png": None, "b.jpg": "a dog"}
+    assert read.notes == ("Passed over: a.txt (neither UTF-8 nor UTF-16).",)
+    (folder / "metadata.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=r"metadata\.jsonl is neither UTF-8 nor UTF-16\. Save it as UTF-8\."):
+        read_subject(folder, "<rex>", "dog")
+
+
+@pytest.mark.parametrize("noun", ["(cat", "(((", "[cat]", "cat:extra", "<cat>", "cat\\"])
+def test_a_noun_with_a_character_of_prompts_is_refused(folder: Path, noun: str) -> None:
+    with pytest.raises(InputError, match=r"cannot be a class noun: '.{1,2}' means something in a"):
+        read_subject(folder, "<rex>", noun)
+
+
+@pytest.mark.parametrize("config", [textual_inversion.Config, custom_diffusion.Config])
+def test_initial_words_with_a_character_of_prompts_are_refused(config: type[Config]) -> None:
+    with pytest.raises(ConfigError, match=r"initial cannot be '\(\(\(': '\(' means something in a prompt"):
+        config.of({"initial": "((("})
+    assert config.of({"initial": "small dog"}) != config()
+
+
+def test_pictures_further_down_are_spoken_of(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "masks").mkdir(parents=True)
+    photo(tmp_path / "deep" / "masks" / "a.png", 1)
+    with pytest.raises(InputError, match=r"no usable picture in .*deep\. .* Put a few in"):
+        read_subject(tmp_path / "deep", "<rex>", "dog")
+    photo(tmp_path / "deep" / "rex" / "a.png", 1)
+    with pytest.raises(InputError, match=r"usable picture in .*deep\. .*Pictures in folders inside it are"):
+        read_subject(tmp_path / "deep", "<rex>", "dog")
 
 
 @pytest.mark.parametrize("name", ["c.heic", "C.HEIC", "c.avif", "c.bmp", "c.gif", "c.tiff", "c.dng", "c.CR2"])

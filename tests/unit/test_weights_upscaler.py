@@ -48,7 +48,8 @@ def test_one_of_several_may_have_it(both: Weights) -> None:
     model = load(shared("sd1"))
     plain = replace(both, words={"<tom>": Word((noise(1, 32) + 1.0,), "dog")}, upscaler=None)
     assert compose(model, [(both, 1.0), (plain, 0.5)]).upscaler is both.upscaler
-    assert compose(model, [(plain, 1.0), (plain, 0.5)]).upscaler is None
+    third = replace(plain, words={"<b>": Word((noise(1, 32) + 2.0,), "ball")})
+    assert compose(model, [(plain, 1.0), (third, 0.5)]).upscaler is None
     other = replace(plain, upscaler=both.upscaler)
     for given in ([(both, 1.0), (other, 1.0)], [(both, 0.5), (plain, 1.0)]):
         with pytest.raises(WeightsError, match="from one of them only"):

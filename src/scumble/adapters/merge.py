@@ -125,11 +125,13 @@ def can_merge(weights: Sequence[Weights]) -> bool:
 
 def compose(model: Model, given: Sequence[Scaled]) -> Weights:
     """The sum: what attaching all of them at their scales does, as one. Low-rank changes stay low-rank where
-    no other kind changes the same parameter. Raises WeightsError where something does not compose.
+    no other kind changes the same parameter. Raises WeightsError where something does not compose, and where
+    the same is given twice.
     """
     given = [(item, scale) for item, scale in given if scale != 0]
     if not given:
         raise WeightsError("There is nothing to add up.", "Give weights with a scale other than 0.")
+    _refuse_twice(given)
     with attach(model, *given):
         pass  # refuses what does not go together
     named = parameters_of(model)
@@ -205,6 +207,18 @@ def _distinct(given: Sequence[Scaled]) -> list[Scaled]:
     if not kept:
         raise WeightsError("There is nothing to merge.", "Give two files or more.")
     return kept
+
+
+def _refuse_twice(given: Sequence[Scaled]) -> None:
+    """Raise WeightsError where two of what is to be added up are the same: one stronger was hardly meant."""
+    for i, (item, scale) in enumerate(given):
+        for other, before in given[:i]:
+            if _same(item, other):
+                name = ", ".join(_names(item)) or "What was learnt"
+                stronger = f"; generate --with FILE:{before + scale:g} is their sum" if item.changes else ""
+                raise WeightsError(
+                    f"{name} is there twice, at {before:g} and {scale:g}.", f"Give each file once{stronger}."
+                )
 
 
 def _same(one: Weights, other: Weights) -> bool:

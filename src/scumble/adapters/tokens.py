@@ -188,8 +188,8 @@ def check_different(words: Mapping[str, Sequence[Tensor]]) -> None:
         for other in texts[:i]:
             if same_vectors(words[one], words[other]):
                 raise WeightsError(
-                    f"{other} and {one} stand for the same rare token, so the model cannot tell them apart.",
-                    "Learn one of them again with another `identifier` in the settings, or both in one run.",
+                    f"{other} and {one} have the same vectors, so the model cannot tell them apart.",
+                    "Learn one of them again, for DreamBooth with another `identifier`, or both in one run.",
                 )
 
 

@@ -26,7 +26,7 @@ from scumble.adapters.tokens import check_word
 from scumble.core.errors import WeightsError
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
 
-__all__ = ["FORMAT", "MAX_TEXT", "Weights", "Word"]
+__all__ = ["FORMAT", "MAX_TEXT", "Outline", "Weights", "Word", "outline"]
 
 FORMAT = 1
 """Version of the format. A file of another is refused by number."""
@@ -166,6 +166,23 @@ class Weights:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a file of weights says that it holds."""
+
+    words: tuple[str, ...]
+    changes: bool
+    """Whether it changes the networks, and does not only teach words."""
+    upscaler: Outline | None = None
+
+
+def outline(path: Path | str) -> Outline:
+    """What a file holds, without reading its tensors. Raises WeightsError as `Weights.load` does."""
+    path = Path(path)
+    metadata = safetensors_header(path, MAX_HEADER, error=WeightsError)["__metadata__"]
+    return _read_header(path, metadata).outline()
+
+
 def _unsound(name: str, tensor: Tensor) -> str:
     """What is wrong with a tensor; empty where nothing is."""
     if tensor.is_floating_point() and bool(tensor.isfinite().all()):
@@ -225,6 +242,11 @@ class _Header(_Part):
     config: dict[Text, Any] = {}
     training: dict[Text, Any] = {}
     upscaler: _Header | None = None
+
+    def outline(self) -> Outline:
+        """What a person would ask first."""
+        beside = self.upscaler.outline() if self.upscaler else None
+        return Outline(tuple(entry.word for entry in self.words), bool(self.changes), beside)
 
     def tensor_names(self) -> set[str]:
         """The names of all tensors that the file must have, and may have."""

@@ -184,7 +184,7 @@ def table(scores: dict[str, Any]) -> str:
     ]
     for name, found in scores["methods"].items():
         ours, plain, best, floor = (found[side] for side in ("ours", "script", "best", "floor"))
-        rate = [f"{side['rate']:.2f}" for side in (ours, plain, best)]
+        rate = [f"{side['rate']:.3g}" for side in (ours, plain, best)]
         better = max(plain["rate"], best["rate"])
         on_cpu = max(plain["cpu_rate"], best["cpu_rate"])
         peaks = [f"{side['peak_bytes'] / 2**30:.2f} GiB" for side in (ours, plain, best)]

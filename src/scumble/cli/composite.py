@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scumble.cli.console import give
-from scumble.cli.options import ConfigFile, Json, NoRecipe, Output, Overwrite, settings
+from scumble.cli.options import ConfigFile, Json, NoRecipe, Output, Overwrite, number, settings
 
 __all__ = ["composite"]
 
@@ -36,7 +36,7 @@ def composite(
     """Paste a cut-out onto a picture: a guide, and a mask, for `edit sdedit`."""
     from scumble.verbs.composite import CompositeConfig, composite_to
 
-    place = None if at is None else at.split(",")
+    place = None if at is None else [number(part) for part in at.split(",")]
     chosen = settings(CompositeConfig, config, at=place, scale=scale, rotate=rotate)
     given = {"mask_out": mask_out, "overwrite": overwrite, "with_recipe": not no_recipe}
     paths = composite_to(chosen, image, patch, output, **given)

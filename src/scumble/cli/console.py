@@ -107,7 +107,8 @@ def give_saved(done: Saved, *, as_json: bool, what: str = "pictures") -> None:
 
 def give_needs(needs: Estimate, *, as_json: bool) -> None:
     """What `--dry-run` tells: the time, the memory, the settings."""
-    text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{needs.settings}"
+    settings = ", ".join(f"{name} = {json.dumps(value)}" for name, value in needs.settings.items())
+    text = f"about {duration(needs.seconds)} and {size(needs.memory_bytes)} of memory\n{settings}"
     give(needs.model_dump(mode="json"), as_json=as_json, text=text)
 
 

@@ -140,8 +140,15 @@ def regularization(
     making = index_captions(
         folder, output, model=model or "toybox", clip=clip or "", faiss=faiss, overwrite=overwrite
     )
-    count = follow(making)
-    give({"path": str(output), "count": count}, as_json=as_json, text=f"{count} captions in {output}")
+    done = follow(making)
+    if done.note:
+        say(done.note)
+    facts = {"path": str(output), "count": done.count, "without_caption": done.without}
+    give(
+        facts,
+        as_json=as_json,
+        text=f"{done.count} {'caption' if done.count == 1 else 'captions'} in {output}",
+    )
 
 
 def _survival(summary: dict[str, Any]) -> str:

@@ -137,7 +137,7 @@ def sdedit(
     given = dict(locals())
     from scumble.verbs.edit_sdedit import SdeditConfig, edit_to, estimate_edit
 
-    searched = {"search": t0, "t0": None} if t0 in ("auto", "sweep") else {}
+    searched = {"search": t0, "t0": None} if t0 in ("auto", "sweep") else {"t0": options.number(t0)}
     settings = options.from_command(SdeditConfig, given, **searched)
     if dry_run:
         give_needs(estimate_edit(settings, guide, original=original, mask=mask), as_json=as_json)

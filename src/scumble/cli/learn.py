@@ -185,7 +185,11 @@ def _learn(method: str, given: dict[str, Any]) -> None:
         chosen["captions"] = False
     if given.get("regularization"):
         chosen["regularization"] = str(given["regularization"])
-    config = config_for(method, on.model, given["preset"], given["config"], **chosen)
+    config: Any = config_for(method, on.model, given["preset"], given["config"], **chosen)
+    if given.get("rank") is not None and config.train != "low-rank":
+        raise InputError(
+            f"--rank is of low-rank changes, and {config.train} is trained.", "Add --train low-rank."
+        )
     if given["dry_run"]:
         _rehearse(method, subjects, config, on, given)
     elif given.get("analyse"):
@@ -212,17 +216,12 @@ def _rehearse(method: str, subjects: list[Named], config: Any, on: Any, given: d
 
 def _make(method: str, subjects: list[Named], config: Any, on: Any, given: dict[str, Any]) -> None:
     """Learn, and say how to use it."""
-    from scumble.training.processes import is_main_process
     from scumble.verbs.learn import learn_to
-    from scumble.verbs.learn_inputs import begun_anew, run_folder
     from scumble.verbs.outputs import planned_paths
 
     out: Path = given["output"]
     overwrite, preview, upscaler = given["overwrite"], given["preview"], given.get("upscaler")
     shown = planned_paths(preview, [0], overwrite=overwrite)[0] if preview else None
-    goes_on = (overwrite or not out.exists()) and not begun_anew(out, overwrite=overwrite)
-    if goes_on and is_main_process():
-        say(f"Going on from {run_folder(out)}.")
     every = PREVIEW_EVERY if preview else 0
     loop = learn_to(
         method, subjects, config, on, out, upscaler=upscaler, overwrite=overwrite, preview_every=every

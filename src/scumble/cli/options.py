@@ -54,6 +54,7 @@ __all__ = [
     "Width",
     "Word",
     "from_command",
+    "number",
     "settings",
 ]
 
@@ -125,3 +126,11 @@ def from_command(kind: type[Settings], given: Mapping[str, Any], **changed: Any)
     """
     chosen = {name: value for name, value in given.items() if name in kind.model_fields and value != []}
     return settings(kind, given["config"], **(chosen | changed))
+
+
+def number(text: str | None) -> float | str | None:
+    """What was typed where a word may stand too, as a number if it is one; else the setting refuses it."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
-from typing import Any, Self, get_args
+from typing import Any, Self, cast, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails
 
 from scumble.core.errors import ConfigError
 from scumble.core.files import read_bytes
@@ -29,9 +29,26 @@ MAX_TOML = 1_000_000
 """The longest settings file read, in bytes."""
 
 
+def _make_strict(part: object) -> None:
+    """Have every number and boolean that the core schema `part` speaks of taken as it is."""
+    if isinstance(part, dict):
+        schema = cast("dict[str, object]", part)
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        parts = [inner for name, inner in schema.items() if name not in ("default", "metadata")]
+    else:
+        parts = cast("list[object]", part) if isinstance(part, list) else []
+    for inner in parts:
+        _make_strict(inner)
+
+
 class Config(BaseModel):
     """Base of all settings. Making one from values that do not fit raises ConfigError: one sentence with the
     setting, the value and what is allowed.
+
+    Numbers and booleans are taken as they are: no text is read as one, a boolean is no number, and 5 is as
+    good as 5.0 but not the other way round. No number is NaN or infinite, but in a class that sets
+    `allow_inf_nan`. Lists are as good as tuples, and texts as paths.
 
     TOML has no null, so a setting that may be None must have None for its default.
     """
@@ -42,6 +59,7 @@ class Config(BaseModel):
         use_attribute_docstrings=True,
         validate_default=True,
         protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
     def __init__(self, /, **values: Any) -> None:
@@ -55,6 +73,12 @@ class Config(BaseModel):
         for name, field in cls.model_fields.items():
             if NoneType in get_args(field.annotation) and field.get_default() is not None:
                 raise TypeError(f"{cls.__name__}.{name} may be None, so its default must be None.")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler, /) -> CoreSchema:
+        schema = handler(source)
+        _make_strict(handler.resolve_ref_schema(schema))
+        return schema
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

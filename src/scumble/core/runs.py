@@ -1,9 +1,11 @@
 """The folder of a run: what was set, what happened at each step, previews, and checkpoints to go on from.
 
     RUN/config.toml         the settings
+    RUN/inputs.json         what it learns from
     RUN/steps.jsonl         one JSON object a step, in order of writing
     RUN/previews/           pictures, `000100.png` for step 100
     RUN/checkpoints/        `000100.safetensors` for step 100, the newest few
+    RUN/lock                held by the process that works here
 
 Everything but `steps.jsonl` is written whole or not at all; of that, a last line that a crash cut short is
 not read. A checkpoint has a checksum of all that is in it, which is looked at before it is gone on from.
@@ -14,12 +16,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from zlib import crc32
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -50,6 +54,25 @@ class RunFolder:
             with explained(folder, "written"):
                 folder.mkdir(parents=True, exist_ok=True)
 
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Inside, no other process works here. Raises InputError where one does. The system releases what a
+        killed process held; a file system without locks is taken on trust.
+        """
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"Another process works in {self.path}.", "Wait for it, or give another output."
+            ) from None
+        except NotImplementedError:
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
+
     # Settings
 
     @property
@@ -60,6 +83,24 @@ class RunFolder:
     def write_config(self, toml: str) -> None:
         """Write the settings, as `Config.to_toml` gives them."""
         atomic_write(self.config, toml.encode())
+
+    # Inputs
+
+    def begun_with(self) -> dict[str, Any] | None:
+        """What the run that has a checkpoint here began with; None where there is no such run. Raises
+        InputError where that cannot be read.
+        """
+        if not self._inputs.is_file() or self.latest_checkpoint()[0] is None:
+            return None
+        with explained(self._inputs, "read"):
+            about = _parsed(self._inputs.read_bytes())
+        if about is None:
+            raise InputError(f"{self._inputs} is damaged.", f"Remove {self.path}, and the run begins anew.")
+        return about
+
+    def write_inputs(self, about: Mapping[str, Any]) -> None:
+        """Write down what the run learns from."""
+        atomic_write(self._inputs, json.dumps(about, ensure_ascii=False).encode())
 
     # Steps
 
@@ -123,10 +164,14 @@ class RunFolder:
                 path.unlink()
             shutil.rmtree(self._previews, ignore_errors=True)
             self._previews.mkdir(parents=True, exist_ok=True)
-            for file in (self._steps, self.config):
+            for file in (self._steps, self._inputs, self.config):
                 file.unlink(missing_ok=True)
 
     # Details
+
+    @property
+    def _inputs(self) -> Path:
+        return self.path / "inputs.json"
 
     @property
     def _steps(self) -> Path:

@@ -33,6 +33,8 @@ _NAMES = {
 }  # fmt: skip
 _SIZES = {name: dtype.itemsize for dtype, name in _NAMES.items()}
 _MAX_DIMENSIONS = 32
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""What PNG and JPEG files begin with."""
 
 
 def safetensors_header(
@@ -87,12 +89,18 @@ def _header_text(path: Path, max_bytes: int, error: type[InputError]) -> tuple[b
     """The header's bytes, and how many bytes of tensors follow."""
     with explained(path, "read", error), path.open("rb") as file:
         size = path.stat().st_size
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(12)
+        length = int.from_bytes(start[:8], "little")
         if size < 8:
             raise _damaged(path, f"it has {size} bytes, too few to hold a header", error)
-        if length > min(max_bytes, size - 8):
-            limit = f"the limit of {max_bytes:,}" if length > max_bytes else "the file itself"
-            raise _damaged(path, f"it announces a header of {length:,} bytes, longer than {limit}", error)
+        if length > size - 8:
+            if start.startswith(_PICTURES) or (start.startswith(b"RIFF") and start.endswith(b"WEBP")):
+                raise error(f"{path} is a picture, not a .safetensors file.", "Give another file.")
+            raise _damaged(path, "it announces a header longer than the file itself", error)
+        if length > max_bytes:
+            reason = f"it announces a header of {length:,} bytes, longer than the limit of {max_bytes:,}"
+            raise _damaged(path, reason, error)
+        file.seek(8)
         return file.read(length), size - 8 - length
 
 

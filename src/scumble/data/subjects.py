@@ -12,6 +12,7 @@ import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,8 @@ from torch.nn.functional import interpolate
 from scumble.core.errors import ImageError, InputError
 from scumble.core.files import read_bytes
 from scumble.core.images import SUFFIXES, read_image, read_mask, to_unit
-from scumble.core.text import printable
+from scumble.core.text import decoded, printable
+from scumble.data.templates import meaning
 
 __all__ = [
     "SMALLEST",
@@ -32,6 +34,7 @@ __all__ = [
     "buckets",
     "captions_of",
     "cropped",
+    "passed_over",
     "read_subject",
     "worded",
 ]
@@ -50,6 +53,9 @@ UNREAD = {
 SHOWN, LONGEST = 3, 80
 """The most files that a note names, and letters of each name."""
 NOT_THERE = "no picture has that name"
+NO_TEXT = "neither UTF-8 nor UTF-16"
+LOOKED_AT = 10_000
+"""The most files that are looked at for a hint."""
 WIDEST = 2.0
 """The most that a bucket's width and height differ by, as a factor."""
 
@@ -87,15 +93,21 @@ def read_subject(folder: Path | str, word: str = "", noun: str = "") -> Subject:
     """Read a subject's folder.
 
     Pictures that are broken or too small are left out, as are copies of others, each named in `notes`; so are
-    pictures of types that are not read, and captions and masks of no picture. Raises InputError where there
-    is no folder or no usable picture in it or a picture has two captions or masks, ImageError for a mask of
-    another size or without white.
+    pictures of types that are not read, captions that are no text, and captions and masks of no picture.
+    Raises InputError where there is no folder or no usable picture in it, a picture has two captions or
+    masks, metadata.jsonl is no text or the noun has a character that means something in a prompt; ImageError
+    for a mask of another size or without white.
     """
+    if found := meaning(noun):
+        raise InputError(
+            f"{noun[:40]!r} cannot be a class noun: {found!r} means something in a prompt.",
+            "Take ordinary words, such as dog.",
+        )
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", "Give a folder with a few pictures of the subject.")
     files = _files(folder, SUFFIXES)
-    captions, passed_over = _captions(folder, files)
+    captions, strays = _captions(folder, files)
     masks, of_none = _matched(files, _files(folder / "masks", SUFFIXES))
     unread = [*_files(folder, UNREAD), *_files(folder / "masks", UNREAD)]
     notes: list[str] = []
@@ -116,13 +128,15 @@ def read_subject(folder: Path | str, word: str = "", noun: str = "") -> Subject:
             seen[digest] = file.name
             mask = _mask(masks[file.name], file, image) if file.name in masks else None
             shots.append(Shot(file.name, image, captions.get(file.name), mask))
-    notes += _passed_over(_names(unread, folder), "not a type that is read")
-    notes += passed_over
-    notes += _passed_over(_names(of_none, folder), NOT_THERE)
+    notes += passed_over(_names(unread, folder), "not a type that is read")
+    notes += strays
+    notes += passed_over(_names(of_none, folder), NOT_THERE)
     if not shots:
         raise InputError(
             f"There is no usable picture in {folder}. {' '.join(notes)}".rstrip(),
-            f"Put a few in, of {' or '.join(SUFFIXES)}.",
+            "Pictures in folders inside it are not read: give one of these folders, or move the pictures up."
+            if _has_pictures_below(folder)
+            else f"Put a few in, of {' or '.join(SUFFIXES)}.",
         )
     if len(shots) == 1:
         notes.append("There is one picture only: what is learnt will cling to it; 3 to 5 are better.")
@@ -151,35 +165,40 @@ def _stands(word: str, caption: str) -> bool:
     return re.search(before + re.escape(word) + after, caption) is not None
 
 
-def captions_of(folder: Path) -> dict[str, str]:
+def captions_of(folder: Path) -> tuple[dict[str, str], list[str]]:
     """The captions of a folder's pictures by file name: from text files, else from `metadata.jsonl`, where a
-    later row wins. Raises InputError for a picture with two text files.
+    later row wins; and sentences on those that were passed over. Raises InputError for a picture with two
+    text files, and for a `metadata.jsonl` that is no text.
     """
-    return _captions(folder, _files(folder, SUFFIXES))[0]
+    return _captions(folder, _files(folder, SUFFIXES))
 
 
 def _captions(folder: Path, pictures: Sequence[Path]) -> tuple[dict[str, str], list[str]]:
-    """Captions by the picture's file name, and sentences on those of no picture."""
+    """Captions by the picture's file name, and sentences on those that are no text or of no picture."""
     table = folder / "metadata.jsonl"
     rows = dict(_rows(table)) if table.is_file() else {}
     texts, of_none = _matched(pictures, _files(folder, {".txt"}))
     alike = {_folded(name): text for name, text in rows.items()}
     found: dict[str, str] = {}
+    unread: list[Path] = []
     for name in (picture.name for picture in pictures):
         if name in rows or _folded(name) in alike:
             found[name] = rows[name] if name in rows else alike[_folded(name)]
         if name in texts:
-            text = read_bytes(texts[name], max_bytes=MAX_CAPTION).decode(errors="replace").strip()
-            found |= {name: text} if text else {}
+            text = decoded(read_bytes(texts[name], max_bytes=MAX_CAPTION))
+            unread += [texts[name]] if text is None else []
+            found |= {name: text.strip()} if text and text.strip() else {}
     there = {_folded(picture.name) for picture in pictures}
     lost = [name for name in rows if _folded(name) not in there]
-    notes = _passed_over(_names(of_none, folder), NOT_THERE)
-    return found, notes + _passed_over(lost, f"in metadata.jsonl, but {NOT_THERE}")
+    notes = passed_over(_names(unread, folder), NO_TEXT) + passed_over(_names(of_none, folder), NOT_THERE)
+    return found, notes + passed_over(lost, f"in metadata.jsonl, but {NOT_THERE}")
 
 
 def _rows(table: Path) -> Iterator[tuple[str, str]]:
-    lines = read_bytes(table, max_bytes=MAX_METADATA).decode(errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
+    text = decoded(read_bytes(table, max_bytes=MAX_METADATA))
+    if text is None:
+        raise InputError(f"{table} is {NO_TEXT}.", "Save it as UTF-8.")
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             row: Any = json.loads(line) if line.strip() else {}
         except (ValueError, RecursionError):
@@ -205,6 +224,13 @@ def _files(folder: Path, suffixes: Container[str]) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+
+
+def _has_pictures_below(folder: Path) -> bool:
+    """Whether there are pictures further down, where a person may have put them."""
+    inner = (file.relative_to(folder) for file in islice(folder.rglob("*"), LOOKED_AT))
+    pictures = (path for path in inner if path.suffix.lower() in SUFFIXES and len(path.parts) > 1)
+    return any(path.parts[0] != "masks" and not str(path).startswith(".") for path in pictures)
 
 
 def _folded(name: str) -> str:
@@ -240,7 +266,7 @@ def _names(files: Sequence[Path], folder: Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in files if not file.name.startswith(".")]
 
 
-def _passed_over(names: Sequence[str], why: str) -> list[str]:
+def passed_over(names: Sequence[str], why: str) -> list[str]:
     """A sentence on files that were not used, if there are any."""
     shown = ", ".join(printable(name, LONGEST) for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-__all__ = ["TEMPLATES", "Kind", "Sentences", "common_captions"]
+__all__ = ["TEMPLATES", "Kind", "PlainWords", "Sentences", "common_captions", "meaning"]
 
 Kind = Literal["object", "style", "plain"]
 
@@ -16,6 +16,23 @@ def _with_places(sentences: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError("each sentence needs {}, where word and noun go")
     return sentences
 
+
+def meaning(words: str) -> str:
+    """The first character of `words` that means something in a prompt; empty for ordinary words."""
+    return next((c for c in words if c in SYNTAX), "")
+
+
+def _plain(words: str) -> str:
+    if found := meaning(words):
+        raise ValueError(f"{found!r} means something in a prompt")
+    return words
+
+
+SYNTAX = "()[]:<>\\"
+"""What means something in a prompt, or marks a learnt word."""
+
+PlainWords = Annotated[str, AfterValidator(_plain)]
+"""Ordinary words, in settings, none with a character of prompts."""
 
 Sentences = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_with_places)]
 """Sentences of a person's own, in settings: one or more, each with `{}` where the word goes."""

@@ -28,10 +28,10 @@ from scumble.models.model import Model
 from scumble.sampling.guided import guided
 from scumble.sampling.memory import in_batches
 from scumble.sampling.text_to_image import SamplerOptions, sample_latents
-from scumble.training.examples import Latents, Prompts, condition_of, draw, objective
+from scumble.training.examples import Latents, Part, Prompts, condition_of, draw
 from scumble.training.processes import processes
 
-__all__ = ["Prior", "class_latents", "drawn_prior", "prior_objective"]
+__all__ = ["Prior", "class_latents", "drawn_prior", "prior_parts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def drawn_prior(
     return Prior(Latents(mean, torch.zeros_like(mean)), (prompt,) * count)
 
 
-def prior_objective(
+def prior_parts(
     model: Model,
     priors: Sequence[Prior],
     *,
@@ -67,13 +67,12 @@ def prior_objective(
     rows: Sequence[int],
     prompts: Prompts,
     weighting: Weighting = "none",
-) -> Tensor:
-    """The denoising loss (B,) on what must not be forgotten, for the examples `rows` of a step of `batch`.
-
-    The priors take turns, example by example. Pictures, noise and times are drawn by themselves, whatever is
-    learnt beside them.
+    weight: float = 1.0,
+) -> list[Part]:
+    """What must not be forgotten, for the examples `rows` of a step of `batch`. The priors take turns by the
+    example. Pictures, noise and times are drawn by themselves, whatever is learnt beside them.
     """
-    total = torch.zeros(len(rows), device=model.device)
+    parts: list[Part] = []
     for i, prior in enumerate(priors):
         mine = [j for j, row in enumerate(rows) if (step * batch + row) % len(priors) == i]
         if mine:
@@ -81,9 +80,8 @@ def prior_objective(
             size = (prior.cells[0] * model.downsample, prior.cells[1] * model.downsample)
             texts = [prior.captions[picture] for picture in drawn.pictures]
             condition = condition_of(model, texts, size, prompts)
-            found = objective(model, drawn, condition, weighting=weighting)
-            total = total.index_add(0, torch.tensor(mine, device=total.device), found)
-    return total
+            parts.append(Part(drawn, condition, mine, weighting, weight))
+    return parts
 
 
 def class_latents(

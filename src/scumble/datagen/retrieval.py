@@ -22,11 +22,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from scumble.core.errors import InputError
+from scumble.core.errors import ImageError, InputError
 from scumble.core.events import Loop, Progress
 from scumble.core.images import SUFFIXES, read_image
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
-from scumble.data.subjects import Shot, captions_of, cropped
+from scumble.data.subjects import Shot, captions_of, cropped, passed_over
 from scumble.datagen import faiss_index
 from scumble.datagen.priors import Prior
 from scumble.models import toybox
@@ -59,6 +59,10 @@ class Captions:
     features: Tensor | faiss_index.Index
     texts: tuple[str, ...]
     files: tuple[Path, ...]
+    without: int = 0
+    """How many pictures of the folder have no caption, where the folder itself was read."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the captions, in sentences."""
 
     def indexed(self) -> Captions:
         """The same, to be searched by FAISS. Raises MissingExtraError."""
@@ -75,13 +79,16 @@ def clip_for(model: str, name: str = "", *, device: str = "cpu") -> Clip:
 def captions_in(folder: Path, clip: Clip) -> Loop[Captions]:
     """Read and encode the captions of a folder (`metadata.jsonl` or text files, as for subjects).
 
-    Raises InputError where no picture has a caption.
+    Raises InputError where there is no folder, and where no picture has a caption.
     """
-    texts = captions_of(folder) if folder.is_dir() else {}
-    files = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in SUFFIXES and p.name in texts]
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.", "Give one with captioned pictures.")
+    texts, notes = captions_of(folder)
+    pictures = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    files = [p for p in pictures if p.name in texts]
     if not files:
         raise InputError(
-            f"There is no captioned picture in {folder}.",
+            f"There is no captioned picture in {folder}. {' '.join(notes)}".rstrip(),
             "Captions stand beside the pictures, cat.txt for cat.png, or in metadata.jsonl.",
         )
     told = [texts[p.name] for p in files]
@@ -90,7 +97,8 @@ def captions_in(folder: Path, clip: Clip) -> Loop[Captions]:
         with torch.no_grad():
             parts.append(clip.text_features(told[start : start + AT_ONCE]).cpu())
         yield Progress(stage="captions", step=min(start + AT_ONCE, len(told)), total=len(told))
-    return Captions(torch.cat(parts), tuple(told), tuple(files))
+    without = len(pictures) - len(files)
+    return Captions(torch.cat(parts), tuple(told), tuple(files), without, tuple(notes))
 
 
 def write_index(captions: Captions, path: Path) -> None:
@@ -119,9 +127,14 @@ def read_captions(place: Path, clip: Clip, *, faiss: bool = False) -> Loop[Capti
 
 
 def _read_index(place: Path, clip: Clip) -> Captions:
-    header = safetensors_header(place)
+    metadata = safetensors_header(place)["__metadata__"]
+    if "captions" not in metadata:
+        raise InputError(
+            f"{place} was not made by scumble data regularization.",
+            "Give an index that was, or the folder of captioned pictures.",
+        )
     try:
-        about = json.loads(header["__metadata__"]["captions"])
+        about = json.loads(metadata["captions"])
         root, files, texts = Path(about["root"]), about["files"], about["texts"]
         tensors = load_file(place)
         features = _index_in(tensors["faiss"], about["sha256"]) if "faiss" in tensors else tensors["features"]
@@ -132,7 +145,19 @@ def _read_index(place: Path, clip: Clip) -> Captions:
         raise InputError(f"{place} is no index of captions: {problem}.", "Make it anew.") from None
     if not sound:
         raise InputError(f"{place} does not fit this CLIP model.", "Make the index anew.")
+    root = _found(root, place)
     return Captions(features, tuple(map(str, texts)), tuple(root / f for f in files))
+
+
+def _found(root: Path, place: Path) -> Path:
+    """The folder of an index's pictures: where it was, else of the same name beside the index `place`."""
+    beside = place.parent / root.name
+    if not root.is_dir() and not beside.is_dir():
+        raise InputError(
+            f"{root}, whose pictures {place} is an index of, is not there.",
+            "If the folder was moved, put it beside the index, or make the index anew.",
+        )
+    return root if root.is_dir() else beside
 
 
 def nearest(
@@ -160,23 +185,46 @@ def retrieved_prior(
     side: int,
     mirrored: bool,
 ) -> tuple[Prior, str]:
-    """The pictures whose captions are nearest to `queries`, cut to squares of `side`; and a
-    sentence where they are fewer than `count`. Raises InputError where there is none.
+    """The pictures whose captions are nearest to `queries`, cut to squares of `side`; and sentences where
+    they are fewer than `count`, and on those that cannot be read, for which the next nearest are taken.
+    Raises InputError where there is none.
     """
     place = captions.files[0].parent
     with torch.no_grad():
         wanted = clip.text_features(list(dict.fromkeys(queries))).cpu()
-    chosen = nearest(captions.features, wanted, count, least)
-    if not chosen:
+    shots, broken = _readable(captions, wanted, count, least)
+    if not shots:
         [(_, most)] = nearest(captions.features, wanted, 1, -1.0)
         raise InputError(
-            f"The nearest caption in {place} is only {most:.2f} like {queries[0][:80]!r}, under {least}.",
-            "Lower the similarity, or let the model draw its own pictures.",
+            f"No picture in {place} whose caption is near enough can be read."
+            if broken
+            else f"The nearest caption in {place} is {most:.2f} like {queries[0][:80]!r}, under {least}.",
+            "Lower `similarity` in a settings file (--config), or let the model draw its own pictures.",
         )
-    shots = [Shot(captions.files[i].name, read_image(captions.files[i]).image) for i, _ in chosen]
-    latents = encoded(model, [cropped(shot, (side, side))[0] for shot in shots], mirrored=mirrored)
-    note = f"Only {len(chosen)} captions in {place} are near enough." if len(chosen) < count else ""
-    return Prior(latents, tuple(captions.texts[i] for i, _ in chosen)), note
+    latents = encoded(model, [cropped(shot, (side, side))[0] for shot in shots.values()], mirrored=mirrored)
+    few = [f"Only {len(shots)} captions in {place} are near enough."] if len(shots) < count else []
+    note = " ".join(few + passed_over(broken, f"in {place}, but cannot be read"))
+    return Prior(latents, tuple(captions.texts[i] for i in shots)), note
+
+
+def _readable(
+    captions: Captions, wanted: Tensor, count: int, least: float
+) -> tuple[dict[int, Shot], list[str]]:
+    """By their rows at most `count` of the nearest pictures, and the names of nearer ones that are broken."""
+    shots: dict[int, Shot] = {}
+    broken: dict[int, str] = {}
+    asked = 0
+    while len(shots) < count and asked < count + len(broken):
+        asked = count + len(broken)
+        for i, _ in nearest(captions.features, wanted, asked, least):
+            if i in shots or i in broken or len(shots) == count:
+                continue
+            file = captions.files[i]
+            try:
+                shots[i] = Shot(file.name, read_image(file).image)
+            except ImageError:
+                broken[i] = file.name
+    return shots, list(broken.values())
 
 
 def _width(clip: Clip) -> int:

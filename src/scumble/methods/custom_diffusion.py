@@ -3,8 +3,8 @@ arXiv:2212.04488): tune only how the picture reads the prompt, the keys and valu
 word for each subject; several subjects in one run.
 
 `loss` is their equation 1 on the subjects' pictures, shown at several sizes with words that say so
-(`scumble.data.augment`); `prior_loss` is the same on the regularisation pictures of section 3.2, found by
-their captions or drawn. `analyse` is the measurement of figure 3 that the choice of parameters rests on. The
+(`scumble.data.augment`), and the same on the regularisation pictures of section 3.2, found by their captions
+or drawn. `analyse` is the measurement of figure 3 that the choice of parameters rests on. The
 closed-form merge, section 3.3, is `scumble.adapters.merge`.
 
 Where we differ from the released code, and why:
@@ -44,19 +44,19 @@ from scumble.core.files import is_there
 from scumble.core.runs import RunFolder
 from scumble.data.augment import View, scaled_views
 from scumble.data.subjects import Shot, Subject
-from scumble.data.templates import Sentences
-from scumble.datagen.priors import Prior, drawn_prior, prior_objective
+from scumble.data.templates import PlainWords, Sentences
+from scumble.datagen.priors import Prior, drawn_prior, prior_parts
 from scumble.datagen.retrieval import clip_for, read_captions, retrieved_prior
 from scumble.diffusion.parameterisation import Weighting
 from scumble.models.model import Model
 from scumble.sampling.guided import default_guidance
 from scumble.sampling.image_to_image import grid
 from scumble.sampling.text_to_image import SamplerOptions
-from scumble.training.examples import Prompts, gradient_checkpointing, precision, prompt_caches
+from scumble.training.examples import Prompts, gradient_checkpointing, precision, prompt_caches, total_loss
 from scumble.training.fit import FitConfig, Fitted, Group, fit
-from scumble.training.subjects import Gallery, check_subjects, gallery, subject_loss
+from scumble.training.subjects import Gallery, check_subjects, gallery, subject_part
 
-__all__ = ["PRESETS", "TRAIN", "Config", "analyse", "check", "learn", "loss", "prior_loss"]
+__all__ = ["PRESETS", "TRAIN", "Config", "analyse", "check", "learn", "loss"]
 
 METHOD = "custom-diffusion"
 
@@ -83,7 +83,7 @@ class Config(FitConfig):
     """Learning rate of the words; none takes that of keys and values."""
     train: Literal["key-value", "cross-attention"] = "key-value"
     """What of the denoiser learns: keys and values of cross-attention, or all of cross-attention."""
-    initial: str = ""
+    initial: PlainWords = ""
     """What the words start from; empty takes rare tokens of the model's own vocabulary."""
     templates: Sentences = ("photo of a {}",)
     """Sentences that a subject is told with; `{}` is where word and noun go."""
@@ -149,10 +149,7 @@ def learn(
 
         def of(step: int, rows: Sequence[int]) -> Tensor:
             with precision(model):
-                total = loss(model, pictures, subjects, config, step, rows, own)
-                if priors:
-                    total = total + config.prior_weight * prior_loss(model, priors, config, step, rows, kept)
-            return total
+                return loss(model, pictures, subjects, priors, config, step, rows, (own, kept))
 
         done = yield from fit(_groups(layers, words, config), of, config, run=run)
         changes = layers.changes()
@@ -173,29 +170,28 @@ def loss(
     model: Model,
     pictures: Gallery,
     subjects: Sequence[Subject],
+    priors: Sequence[Prior],
     config: Config,
     step: int,
     rows: Sequence[int],
-    prompts: Prompts,
+    prompts: tuple[Prompts, Prompts],
 ) -> Tensor:
-    """Equation 1 for the examples `rows` of a step, (B,), each in one of its picture's views."""
-    return subject_loss(model, pictures, subjects, config, step, rows, prompts)
-
-
-def prior_loss(
-    model: Model, priors: Sequence[Prior], config: Config, step: int, rows: Sequence[int], prompts: Prompts
-) -> Tensor:
-    """The same on the regularisation pictures, (B,), without its weight."""
-    return prior_objective(
+    """Equation 1 for the examples `rows` of a step, (B,), each in one of its picture's views, and by its
+    weight the same on the regularisation pictures; each of the two with caches of its prompts.
+    """
+    of_others = prior_parts(
         model,
         priors,
         seed=config.seed,
         batch=config.batch,
         step=step,
         rows=rows,
-        prompts=prompts,
+        prompts=prompts[1],
         weighting=config.prior_weighting,
+        weight=config.prior_weight,
     )
+    shown = subject_part(model, pictures, subjects, config, step, rows, prompts[0])
+    return total_loss(model, [shown, *of_others], len(rows))
 
 
 def analyse(model: Model, subjects: Sequence[Subject], config: Config) -> Loop[list[Rate]]:
@@ -216,7 +212,7 @@ def analyse(model: Model, subjects: Sequence[Subject], config: Config) -> Loop[l
 
         def of(step: int, rows: Sequence[int]) -> Tensor:
             with precision(model), gradient_checkpointing(model, config.gradient_checkpointing):
-                return loss(model, pictures, subjects, config, step, rows, prompts)
+                return loss(model, pictures, subjects, [], config, step, rows, (prompts, None))
 
         yield from fit([Group(layers.named_parameters())], of, config)
         return rates(layers)
@@ -317,7 +313,7 @@ def _retrieved(
         )
         for queries in kinds
     ]  # fmt: skip
-    return [note for _, note in found if note], [prior for prior, _ in found]
+    return [*known.notes, *(note for _, note in found if note)], [prior for prior, _ in found]
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 Generation", arXiv:2208.12242): fine-tune the denoiser to bind a rare word to a subject, while what it draws
 of the class keeps it from forgetting the class.
 
-`loss` is their equation 2 without and `prior_loss` its second term, the class-specific prior preservation;
-both are means of their own, with times and noise of their own. The rare token, section 4.1, is found by
+`loss` is their equation 2, whose second term is the class-specific prior preservation: both are means of
+their own, with times and noise of their own. The rare token, section 4.1, is found by
 `scumble.adapters.tokens.identifier_of`. `learn_upscaler` is the super-resolution stage of their section on
 implementation: the upscaler learns the subject too, on pairs of its photos and the same made small.
 
@@ -42,7 +42,7 @@ from scumble.core.events import Loop
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Subject
 from scumble.data.templates import Sentences
-from scumble.datagen.priors import Prior, drawn_prior, prior_objective
+from scumble.datagen.priors import Prior, drawn_prior, prior_parts
 from scumble.diffusion.parameterisation import Weighting
 from scumble.models.model import Model
 from scumble.sampling.guided import default_guidance
@@ -55,10 +55,11 @@ from scumble.training.examples import (
     objective,
     precision,
     prompt_caches,
+    total_loss,
 )
 from scumble.training.fit import FitConfig, Fitted, fit
 from scumble.training.parts import check_parts, trained
-from scumble.training.subjects import Gallery, check_subjects, gallery, sentences, subject_loss
+from scumble.training.subjects import Gallery, check_subjects, gallery, sentences, subject_part
 from scumble.training.super_resolution import Pairs, pairs
 
 __all__ = [
@@ -70,7 +71,6 @@ __all__ = [
     "learn",
     "learn_upscaler",
     "loss",
-    "prior_loss",
     "upscaler_loss",
 ]
 
@@ -165,11 +165,7 @@ def learn(
 
         def of(step: int, rows: Sequence[int]) -> Tensor:
             with precision(model):
-                total = loss(model, pictures, subjects, config, step, rows, prompts)
-                if classes:
-                    kept = prior_loss(model, classes, config, step, rows, prompts)
-                    total = total + config.prior_weight * kept
-            return total
+                return loss(model, pictures, subjects, classes, config, step, rows, prompts)
 
         alone = config.replace(upscaler_steps=0, upscaler_lr=None, upscaler_noise=0)  # a stage of its own
         done = yield from fit(parts.groups(config.text_lr), of, alone, run=run)
@@ -190,22 +186,16 @@ def loss(
     model: Model,
     pictures: Gallery,
     subjects: Sequence[Subject],
+    classes: Sequence[Prior],
     config: Config,
     step: int,
     rows: Sequence[int],
     prompts: Prompts,
 ) -> Tensor:
-    """The first term of equation 2 for the examples `rows` of a step: the loss on the subject, (B,)."""
-    return subject_loss(model, pictures, subjects, config, step, rows, prompts)
-
-
-def prior_loss(
-    model: Model, classes: Sequence[Prior], config: Config, step: int, rows: Sequence[int], prompts: Prompts
-) -> Tensor:
-    """The second term of equation 2, without its weight: the denoising loss on the class, (B,), its noise and
-    times independent of the first's.
+    """Equation 2 for the examples `rows` of a step, (B,): the loss on the subject, and by its weight that on
+    the class, whose noise and times are independent of the first's.
     """
-    return prior_objective(
+    of_class = prior_parts(
         model,
         classes,
         seed=config.seed,
@@ -214,7 +204,10 @@ def prior_loss(
         rows=rows,
         prompts=prompts,
         weighting=config.prior_weighting,
+        weight=config.prior_weight,
     )
+    shown = subject_part(model, pictures, subjects, config, step, rows, prompts)
+    return total_loss(model, [shown, *of_class], len(rows))
 
 
 def learn_upscaler(

@@ -40,7 +40,7 @@ from scumble.core.errors import PromptError
 from scumble.core.events import Loop
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Subject, worded
-from scumble.data.templates import TEMPLATES, Kind
+from scumble.data.templates import TEMPLATES, Kind, PlainWords
 from scumble.models.model import Model
 from scumble.sampling.image_to_image import grid
 from scumble.training.examples import Drawn, gradient_checkpointing, objective
@@ -65,7 +65,7 @@ class Config(FitConfig):
     """Learning rate of the vectors."""
     vectors: Annotated[int, Field(ge=1, le=MOST)] | None = None
     """How many vectors the word has; none takes as many as the initial words have tokens."""
-    initial: str = ""
+    initial: PlainWords = ""
     """Words to start from, each vector from its own token; empty takes the class noun."""
     templates: Kind = "object"
     """Sentences that the word is told in: object, style, or plain for the word alone."""

@@ -23,7 +23,7 @@ word that begins or ends with a letter or digit only matches where no letter or 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +34,7 @@ from torch import Tensor
 from scumble.core.errors import PromptError, WeightsError
 from scumble.models.conditioning import Condition
 
-__all__ = ["MAX_CHUNKS", "Span", "Words", "encode", "parse", "token_count"]
+__all__ = ["MAX_CHUNKS", "Span", "Words", "encode", "parse", "standing", "token_count"]
 
 Words = Mapping[str, Sequence[Tensor]]
 
@@ -154,6 +154,12 @@ def token_count(text: str, tokenizer: Any, words: Words | None = None) -> int:
     return sum(len(chunk.ids) for chunk in _chunks(parse(text), tokenizer, words or {}, 0))
 
 
+def standing(prompt: str, words: Collection[str]) -> set[str]:
+    """Those of `words` that would be read in the prompt, were they learnt."""
+    texts = [span.text for span in parse(prompt) if span.text is not None]
+    return {piece for text in texts for piece in _split(text, words)} & set(words)
+
+
 def _joined(spans: list[Span]) -> list[Span]:
     result: list[Span] = []
     for span in spans:
@@ -187,7 +193,7 @@ def _chunks(spans: list[Span], tokenizer: Any, words: Words, which: int) -> list
     return chunks
 
 
-def _split(text: str, words: Words) -> list[str]:
+def _split(text: str, words: Collection[str]) -> list[str]:
     """The text cut at every learnt word, the words being pieces of their own."""
     if not words:
         return [text]

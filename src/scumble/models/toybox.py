@@ -38,6 +38,7 @@ __all__ = [
     "editing",
     "expand",
     "folder",
+    "has",
     "judge",
     "packed",
     "upscaling",
@@ -71,6 +72,11 @@ _SHARED = {
 def packed() -> Path:
     """The folder of the package that holds the 8-bit weights."""
     return Path(__file__).resolve().parent.parent / "toybox"
+
+
+def has(model: str) -> bool:
+    """Whether this package holds the weights of the further model EDITING or UPSCALING."""
+    return (packed() / model / "model_index.json").is_file()
 
 
 def folder(cache_dir: Path | str | None = None, *, source: Path | None = None) -> Path:

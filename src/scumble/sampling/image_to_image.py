@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scumble.core.errors import NumericError
 from scumble.core.images import crop_back, from_model, to_model
 from scumble.data.masks import pooled
 from scumble.models.model import Model
+from scumble.sampling.broken import no_picture
 
 __all__ = ["decode", "encode", "grid", "latent_mask", "modes", "padded_size"]
 
@@ -52,10 +52,7 @@ def decode(model: Model, latents: Tensor, size: tuple[int, int]) -> Tensor:
     rows = [crop_back(model.decode(row[None]), size).cpu() for row in latents]
     pixels = from_model(torch.cat(rows))
     if not torch.isfinite(pixels).all():
-        raise NumericError(
-            "The model gave NaN instead of a picture.",
-            "Half precision overflows in some models: use --dtype float32.",
-        )
+        raise no_picture(model)
     return pixels.clamp(0, 1)
 
 

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from scumble.core import rng
-from scumble.core.errors import NumericError
 from scumble.core.events import Loop, Progress
 from scumble.diffusion.levels import Denoise, Level
 from scumble.diffusion.samplers import SAMPLERS, Step, with_eta
 from scumble.diffusion.spacing import levels_for
 from scumble.models.model import Model
+from scumble.sampling.broken import no_picture
 from scumble.sampling.guided import guided
 from scumble.sampling.memory import in_batches
 from scumble.sampling.preview import Previewer
@@ -122,7 +122,7 @@ def draw_batch(
         )
     pixels: list[Tensor] = []
     for row in x:  # one at a time: decoding is what needs the most memory
-        pixels.append(_unit(model.decode(row[None]))[0])
+        pixels.append(_unit(model, model.decode(row[None]))[0])
         yield Progress(stage="decoding", step=done + len(pixels), total=count)
     return pixels
 
@@ -131,12 +131,9 @@ def _preview(previewer: Previewer | None, step: Step, every: int) -> Image.Image
     return previewer(step.x0) if previewer and step.index % every == 0 else None
 
 
-def _unit(pixels: Tensor) -> Tensor:
+def _unit(model: Model, pixels: Tensor) -> Tensor:
     """Pixels in [-1, 1] as [0, 1] on the CPU. Raises NumericError if one is not a number."""
     pixels = (pixels / 2 + 0.5).clamp(0, 1).cpu()
     if not torch.isfinite(pixels).all():
-        raise NumericError(
-            "The model gave NaN instead of a picture.",
-            "Half precision overflows in some models: use --dtype float32.",
-        )
+        raise no_picture(model)
     return pixels

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from scumble.core import rng
-from scumble.core.errors import ConfigError, InputError, NumericError
+from scumble.core.errors import ConfigError, InputError
 from scumble.core.events import Loop, Progress
 from scumble.core.images import crop_back, from_model, to_model
 from scumble.diffusion import guidance
@@ -26,9 +26,11 @@ from scumble.diffusion.guidance import Branches
 from scumble.diffusion.levels import Denoise, Level
 from scumble.diffusion.parameterisation import to_x0
 from scumble.diffusion.spacing import levels_for
+from scumble.models import toybox
 from scumble.models.conditioning import Condition
 from scumble.models.model import Model
 from scumble.models.upscaling import Upscaling
+from scumble.sampling.broken import no_picture
 from scumble.sampling.image_to_image import grid
 from scumble.sampling.text_to_image import SamplerOptions, sample_latents
 from scumble.sampling.tiles import Tiling, Window, over_tiles
@@ -55,9 +57,8 @@ class Enlarging:
 def upscaling(model: Model) -> Upscaling:
     """How `model` sees small pictures. Raises InputError where it is no upscaler."""
     if model.upscaling is None:
-        raise InputError(
-            f"{model.name} is no upscaler.", "Give toybox-upscaler or a folder of the x4-upscaler."
-        )
+        ours = "toybox-upscaler or " if toybox.has(toybox.UPSCALING) else ""
+        raise InputError(f"{model.name} is no upscaler.", f"Give {ours}a folder of the x4-upscaler.")
     return model.upscaling
 
 
@@ -200,8 +201,5 @@ def _decoded(model: Model, latents: Tensor, size: tuple[int, int], tiling: Tilin
     cells = (latents.shape[-2], latents.shape[-1])
     pixels = from_model(crop_back(over_tiles(decoded, cells, tiling, scale=model.downsample), size))
     if not torch.isfinite(pixels).all():
-        raise NumericError(
-            "The model gave NaN instead of a picture.",
-            "Half precision overflows in some models: use --dtype float32.",
-        )
+        raise no_picture(model)
     return pixels.clamp(0, 1)

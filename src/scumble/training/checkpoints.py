@@ -22,11 +22,11 @@ from scumble.core.runs import RunFolder
 if TYPE_CHECKING:
     from scumble.training.fit import FitConfig
 
-__all__ = ["Kept", "restore", "save", "settings_digest"]
+__all__ = ["Kept", "free_settings", "restore", "save", "settings_digest"]
 
 ENTRIES = ("step", "digest", "held_out", "losses")
 """Of the metadata of every checkpoint."""
-FREE = {"checkpoint_every", "micro_batch", "gradient_checkpointing"}
+FREE = {"checkpoint_every", "keep", "micro_batch", "gradient_checkpointing"}
 """Settings that change rounding at most."""
 
 
@@ -42,13 +42,17 @@ class Kept:
     losses: list[float]
 
 
-def settings_digest(parameters: Mapping[str, Tensor], config: FitConfig) -> str:
-    """What a checkpoint must agree with to be gone on from. Steps count where the rate falls towards the last
-    of them: a longer run is then another from its first step on.
+def free_settings(config: FitConfig) -> set[str]:
+    """The settings that may differ when a run is gone on with. Steps count where the rate falls towards the
+    last of them: a longer run is then another from its first step on.
     """
-    free = FREE | ({"steps"} if config.decay == "constant" else set[str]())
+    return FREE | ({"steps"} if config.decay == "constant" else set[str]())
+
+
+def settings_digest(parameters: Mapping[str, Tensor], config: FitConfig) -> str:
+    """What a checkpoint must agree with to be gone on from."""
     shapes = {name: list(p.shape) for name, p in parameters.items()}
-    settings = config.model_dump(mode="json", exclude=free)
+    settings = config.model_dump(mode="json", exclude=free_settings(config))
     return sha256(json.dumps([shapes, settings], sort_keys=True).encode()).hexdigest()
 
 

@@ -24,6 +24,7 @@ from scumble.models.model import Model
 __all__ = [
     "Drawn",
     "Latents",
+    "Part",
     "PromptCache",
     "Prompts",
     "condition_of",
@@ -34,6 +35,7 @@ __all__ = [
     "objective",
     "precision",
     "prompt_caches",
+    "total_loss",
 ]
 
 
@@ -74,6 +76,20 @@ class Drawn:
     """(B, 1, h, w), or None for ones."""
     views: list[int]
     """Which of its picture's views each example is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Examples with what they are told, and how their loss counts: a term of a loss of several."""
+
+    drawn: Drawn
+    condition: Condition
+    rows: list[int]
+    """Which example of the batch each adds its loss to."""
+    weighting: Weighting = "none"
+    """Of each time."""
+    weight: float = 1.0
+    """Of the term."""
 
 
 def encoded(
@@ -208,10 +224,35 @@ def objective(
     Where there is a mask, averaged over what it shows: the same scale whatever its size. An upscaler sees
     `beside` (B, k, h, w) too, the noised small pictures, and is told `labels` (B,), their noise levels.
     """
-    level = model.schedule.levels(drawn.t)
-    x = level.mix(drawn.x0, drawn.eps)
+    x = model.schedule.levels(drawn.t).mix(drawn.x0, drawn.eps)
     given = x if beside is None else torch.cat([x, beside], dim=1)
     predicted = model.predict(given, drawn.t, condition, labels)
+    return _losses(model, drawn, predicted, weighting)
+
+
+def total_loss(model: Model, parts: Sequence[Part], count: int) -> Tensor:
+    """The sum over `parts` of their weighted losses, for each of the `count` examples of a batch, (count,).
+    Parts of one size go through the denoiser in one pass, which is quicker than a pass each.
+    """
+    total = torch.zeros(count, device=model.device)
+    by_shape: dict[torch.Size, list[Part]] = {}
+    for part in parts:
+        by_shape.setdefault(part.drawn.x0.shape[1:], []).append(part)
+    for group in by_shape.values():
+        t = torch.cat([part.drawn.t for part in group])
+        x0, eps = (torch.cat([getattr(part.drawn, name) for part in group]) for name in ("x0", "eps"))
+        condition = Condition.cat([part.condition for part in group])
+        predicted = model.predict(model.schedule.levels(t).mix(x0, eps), t, condition)
+        sizes = [len(part.rows) for part in group]
+        for part, own in zip(group, predicted.split(sizes), strict=True):
+            each = part.weight * _losses(model, part.drawn, own, part.weighting)
+            total = total.index_add(0, torch.tensor(part.rows, device=total.device), each)
+    return total
+
+
+def _losses(model: Model, drawn: Drawn, predicted: Tensor, weighting: Weighting) -> Tensor:
+    """How far what was predicted of each example is from what was wanted, (B,) float32."""
+    level = model.schedule.levels(drawn.t)
     wanted = target(drawn.x0, drawn.eps, level, model.prediction).float()
     error = (predicted - wanted).square()  # (B, c, h, w)
     if drawn.mask is None:

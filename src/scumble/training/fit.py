@@ -29,7 +29,17 @@ from scumble.core.runs import RunFolder
 from scumble.training.checkpoints import Kept, restore, save, settings_digest
 from scumble.training.processes import processes
 
-__all__ = ["Average", "FitConfig", "Fitted", "Group", "HeldOut", "Loss", "fit", "learning_rate"]
+__all__ = [
+    "Average",
+    "FitConfig",
+    "Fitted",
+    "Group",
+    "HeldOut",
+    "Loss",
+    "check_optimiser",
+    "fit",
+    "learning_rate",
+]
 
 Loss = Callable[[int, Sequence[int]], Tensor]
 """Of the step and the numbers of the examples of a micro-batch: (B,), one loss an example. The batch's loss
@@ -250,11 +260,20 @@ class _State:
 def _optimiser(settings: list[dict[str, Any]], config: FitConfig) -> torch.optim.Optimizer:
     if config.optimiser == "adamw":
         return torch.optim.AdamW(settings, lr=config.lr, fused=True)
+    return _eight_bit()(settings, lr=config.lr)
+
+
+def check_optimiser(config: FitConfig) -> None:
+    """Raise MissingExtraError for an optimiser that is not there, before long work that needs it."""
+    if config.optimiser == "adamw8bit":
+        _eight_bit()
+
+
+def _eight_bit() -> Any:
     try:
-        eight_bit = import_module("bitsandbytes").optim.AdamW8bit
+        return import_module("bitsandbytes").optim.AdamW8bit
     except ImportError:
         raise MissingExtraError("adamw8bit needs bitsandbytes.", "Install it, or take adamw.") from None
-    return eight_bit(settings, lr=config.lr)
 
 
 def _taken_up(run: RunFolder | None, state: _State, config: FitConfig) -> int:
@@ -263,8 +282,9 @@ def _taken_up(run: RunFolder | None, state: _State, config: FitConfig) -> int:
         return 0
     wanted = state.kept(config.steps, config)
     found, complaints = restore(run, wanted, state.parameters, state.optimiser, state.averages)
-    what = "It was begun anew." if found is None else "An older checkpoint was taken."
-    state.complaints += [f"{complaint} {what}" for complaint in complaints]
+    if complaints:
+        what = "It was begun anew." if found is None else "An older checkpoint was taken."
+        state.complaints.append(" ".join([*complaints, what]))
     if found is None:
         return 0
     state.held_out += found.held_out
@@ -312,7 +332,8 @@ def _read(state: _State, total: Tensor, count: int, step: int, run: RunFolder | 
     loss, pulls = torch.stack([total, state.pulls.to(total)]).tolist()
     for what, figure in (("The loss", loss), ("A gradient", pulls)):
         if not math.isfinite(figure):
-            raise _no_number(f"{what} was not a number in the {count} steps before step {step + 1}", run)
+            where = f"step {step}" if count == 1 else f"the {count} steps up to step {step}"
+            raise _no_number(f"{what} was not a number in {where}", run)
     return loss / count
 
 
@@ -329,7 +350,7 @@ def _no_number(what: str, run: RunFolder | None) -> NumericError:
     """`what` happened, and what is kept. A run has settings of its own: another rate begins anew."""
     kept = None if run is None else run.latest_checkpoint()[0]
     if run is None or kept is None:
-        return NumericError(f"{what}.", "Take a smaller learning rate, and float32.")
+        return NumericError(f"{what}.", "Take a smaller learning rate; in half precision, float32.")
     return NumericError(
         f"{what}; the state after step {int(kept.stem)} is kept in {run.path}.",
         "Remove that folder and take a smaller learning rate; in half precision, first go on in float32.",

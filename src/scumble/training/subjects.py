@@ -11,7 +11,6 @@ from itertools import chain, cycle, islice
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from scumble.adapters.tokens import check_new_word
 from scumble.adapters.weights import MAX_TEXT
@@ -24,12 +23,12 @@ from scumble.models.model import Model
 from scumble.training.examples import (
     Drawn,
     Latents,
+    Part,
     Prompts,
     condition_of,
     draw,
     encoded,
     encoded_views,
-    objective,
 )
 
 __all__ = [
@@ -40,7 +39,7 @@ __all__ = [
     "check_subjects",
     "gallery",
     "sentences",
-    "subject_loss",
+    "subject_part",
 ]
 
 ViewsOf = Callable[[Shot, tuple[int, int], tuple[int, int]], list[View]]
@@ -182,7 +181,7 @@ def sentences(
     return told
 
 
-def subject_loss(
+def subject_part(
     model: Model,
     pictures: Gallery,
     subjects: Sequence[Subject],
@@ -190,14 +189,12 @@ def subject_loss(
     step: int,
     rows: Sequence[int],
     prompts: Prompts,
-) -> Tensor:
-    """The denoising loss on the subjects for the examples `rows` of a step, (B,), each told with a sentence
-    that has its subject's word in it.
-    """
+) -> Part:
+    """The examples `rows` of a step, each told with a sentence that has its subject's word in it."""
     bucket, drawn = pictures.draw(model, config.seed, step, rows)
     texts = sentences(subjects, bucket, drawn, config.templates, captions=config.captions)
     condition = condition_of(model, texts, bucket.size, prompts)
-    return objective(model, drawn, condition, weighting=config.weighting)
+    return Part(drawn, condition, list(range(len(rows))), config.weighting)
 
 
 def check_subjects(model: Model, subjects: Sequence[Subject]) -> None:

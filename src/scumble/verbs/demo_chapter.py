@@ -13,7 +13,7 @@ from typing import Annotated
 
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from scumble.core.config import Config
@@ -98,7 +98,9 @@ class Row(Config):
 
 
 class Score(Config):
-    """A figure."""
+    """A figure; no number where nothing could be measured."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     name: str
     """What it is called."""
@@ -110,6 +112,8 @@ class Score(Config):
 
 class Check(Config):
     """Something that has to be so, or the demo is not right."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     claim: str
     """In a sentence, without its point."""

@@ -28,6 +28,7 @@ from scumble.sampling.image_to_image import padded_size
 from scumble.verbs.drawing import SeriesConfig, finished, recipe_of
 from scumble.verbs.edits import edited_paths, first_notes, grey, withheld_notes
 from scumble.verbs.inputs import Given, Source, picture_files, same_named
+from scumble.verbs.load import weights_notes
 from scumble.verbs.outputs import Picture, Saved, save_pictures
 from scumble.verbs.sheet import labelled
 
@@ -257,6 +258,7 @@ def edit_to(
     places = [plan(file) for file in images]
     model = config.load()
     notes = first_notes(model, kept, places)
+    notes += weights_notes(config.weights, [*config.instructions, config.negative])
     files: list[dict[str, str | int]] = []
     for file, paths in zip(images, places, strict=True):
         pictures = yield from follow(config, model, work_of(file), preview_every=preview_every)

@@ -24,6 +24,7 @@ from scumble.sampling.image_to_image import padded_size
 from scumble.verbs.drawing import SeriesConfig, finished, recipe_of
 from scumble.verbs.edits import edited_paths, first_notes, grey, withheld_notes
 from scumble.verbs.inputs import Given, Source, picture_files, same_named
+from scumble.verbs.load import weights_notes
 from scumble.verbs.outputs import Picture, Saved, save_pictures
 from scumble.verbs.sweep import T0S, strip, sweep
 
@@ -169,7 +170,7 @@ def edit_to(
         config = config.replace(count=1)
     places = [edited_paths(config, out, g, in_folder=guide.is_dir(), overwrite=overwrite) for g in guides]
     model = config.load()
-    notes = first_notes(model, kept, places)
+    notes = first_notes(model, kept, places) + weights_notes(config.weights, [config.prompt, config.negative])
     files: list[dict[str, str | int]] = []
     for file, paths in zip(guides, places, strict=True):
         pictures = yield from repaint(config, model, work_of(file), preview_every=preview_every)

@@ -27,7 +27,7 @@ from scumble.sampling.text_to_image import Task, draw_batch
 from scumble.sampling.upscaling import upscaling
 from scumble.verbs.drawing import DrawConfig, finished, recipe_of
 from scumble.verbs.enlarging import Enlarger, cost, enlarger
-from scumble.verbs.load import RANDOM_MODEL, ModelConfig
+from scumble.verbs.load import RANDOM_MODEL, ModelConfig, weights_notes
 from scumble.verbs.outputs import Picture, Saved, in_sheet, planned_paths, save_pictures, sheet
 
 __all__ = [
@@ -184,6 +184,8 @@ def draw_to(
     paths = planned_paths(out, config.seeds, overwrite=overwrite)
     model = config.load()
     task = config.task(model)
+    notes = [RANDOM_MODEL] if model.is_random else []
+    notes += weights_notes(config.weights, [config.prompt, config.negative])
     files: list[dict[str, str | int]] = []
     with _drawing(config, model, task, with_recipe=with_recipe, preview_every=preview_every) as drawing:
         check_size(paths[0], drawing.size)
@@ -202,7 +204,6 @@ def draw_to(
             raise
     if len(paths) > len(pictures):
         files += save_pictures([sheet(pictures)], paths[-1:], with_recipe=with_recipe)
-    notes = [RANDOM_MODEL] if model.is_random else []
     if withheld := sum(p.withheld for p in pictures):
         notes.append(
             f"The model's safety checker withheld {withheld} of {len(pictures)} pictures; they are black."

@@ -1,4 +1,6 @@
-"""What is in a file: learnt weights of ours or of others, a model, or a picture with its recipe."""
+"""What is in a file: learnt weights of ours or of others, a model, an index of captions, or a picture and
+its recipe.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +17,27 @@ from scumble.core.images import SUFFIXES
 from scumble.data.video import VIDEO_SUFFIXES
 from scumble.history.embed import read_recipe
 from scumble.models.load import find
-from scumble.verbs.convert import format_of
+from scumble.verbs.convert import INDEX, caption_index, files_in, format_of
 
 __all__ = ["described", "inspect"]
 
 
 def inspect(path: Path | str, *, trust_pickle: bool = False) -> dict[str, Any]:
-    """What a file of learnt weights holds and how it was made; for a model its family and parts, for a
-    picture or video the recipe in it.
+    """What a file of learnt weights holds and how it was made; for a folder of them what each is, for a model
+    its family and parts, for an index of captions their number, for a picture or video the recipe in it.
 
     >>> scumble.inspect("rex.safetensors")["words"]
     """
     path = Path(path)
     if path.is_dir():
-        return _model(path, trust_pickle)
+        return _folder(path, trust_pickle)
     if path.suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES):
         return _made(path)
     content = read_content(path, trust_pickle=trust_pickle)
     if "scumble" in content.metadata:
         return _ours(path, Weights.load(path))
+    if (index := caption_index(content)) is not None:
+        return _captions(path, *index, exact="features" in content.tensors)
     try:
         kind = format_of(content, path)
     except WeightsError:
@@ -56,6 +60,46 @@ def described(facts: dict[str, Any]) -> str:
         else:
             lines += [f"{key}: {value}"]
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+
+
+def _folder(path: Path, trust_pickle: bool) -> dict[str, Any]:
+    """A model, or the weights in a folder, as `convert` writes and reads them."""
+    try:
+        return _model(path, trust_pickle)
+    except ModelError:
+        files = [] if (path / INDEX).exists() else files_in(path)
+        contents = {file: read_content(file, trust_pickle=trust_pickle) for file in files}
+        kinds = {file.name: _kind(file, content) for file, content in contents.items()}
+        if not any(kinds.values()):
+            raise
+    return {
+        "file": str(path),
+        "kind": "a folder of learnt weights",
+        "bytes": sum(file.stat().st_size for file in files),
+        "numbers": sum(t.numel() for content in contents.values() for t in content.tensors.values()),
+        "files": {name: kind or "nothing known" for name, kind in kinds.items()},
+    }
+
+
+def _kind(path: Path, content: Content) -> str:
+    """Of which program a file of weights is, empty for none that is known."""
+    if "scumble" in content.metadata:
+        return "weights of scumble"
+    try:
+        return f"weights in the format of {format_of(content, path)}"
+    except WeightsError:
+        return ""
+
+
+def _captions(path: Path, folder: str, count: int, *, exact: bool) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "kind": f"an index of {count} captions",
+        "bytes": path.stat().st_size,
+        "folder": folder,
+        "search": "exact" if exact else "FAISS",
+        "use": f"learn custom-diffusion --regularization {path}",
+    }
 
 
 def _made(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -29,9 +29,18 @@ from scumble.sampling.image_to_image import grid
 from scumble.sampling.text_to_image import SamplerOptions, Task, text_to_image
 from scumble.sampling.upscaling import no_words, upscaling
 from scumble.training.examples import precision
-from scumble.training.fit import FitConfig, Fitted
+from scumble.training.fit import FitConfig, Fitted, check_optimiser
 from scumble.training.processes import is_main_process, processes
-from scumble.verbs.learn_inputs import note_finished, open_run, read_inputs, run_folder, same_inputs, warnings
+from scumble.verbs.learn_inputs import (
+    kept,
+    note_finished,
+    open_run,
+    read_inputs,
+    run_folder,
+    same_inputs,
+    same_settings,
+    warnings,
+)
 from scumble.verbs.lineage import remember_learnt
 from scumble.verbs.load import RANDOM_MODEL, ModelConfig
 
@@ -160,13 +169,14 @@ def learn_to(
     larger = _upscaler(method, upscaler, config, on)
     model = for_learning(on).load()
     notes = [RANDOM_MODEL] if model.is_random else []
-    METHODS[method].check(model, read, config)
+    _check(method, model, read, config)
     run = open_run(out, overwrite=overwrite, keep=config.keep)
-    about = same_inputs(run, method, read, model, config)
-    if is_main_process():
-        run.write_config(config.to_toml())
     use, prompt = _spoken(method, read[0], config)
-    with _resumable(run):
+    with _alone(run):
+        about = same_inputs(run, method, read, model, config)
+        same_settings(run, config)
+        if kept(run.path):
+            yield Progress(stage="reading", step=1, total=1, note=f"Going on from {run.path}.")
         learning = METHODS[method].learn(model, read, config, run=run)
         weights, fitted = yield from _watched(learning, model, config, prompt, preview_every, run)
         notes += fitted.notes
@@ -188,6 +198,20 @@ def learn_to(
     return Learnt(out, sha256(out), out.stat().st_size, fitted.steps, note, words, use, prompt, before)
 
 
+def _check(method: str, model: Model, subjects: Sequence[Subject], config: FitConfig) -> None:
+    """Raise, before the work, what the method's own `check` raises, InputError for a size that the model
+    cannot draw, and MissingExtraError for an optimiser that is not there.
+    """
+    METHODS[method].check(model, subjects, config)
+    model.latent_shape(_side(model, config), _side(model, config))
+    check_optimiser(config)
+
+
+def _side(model: Model, config: FitConfig) -> int:
+    """Of the pictures that are learnt from."""
+    return getattr(config, "size", None) or model.default_size
+
+
 def called(method: str, word: str, noun: str) -> str:
     """How a prompt calls what `method` has learnt: by its word and its noun; by its word alone where that
     stands for the noun, as one of Textual Inversion does.
@@ -207,10 +231,11 @@ def _spoken(method: str, subject: Subject, config: FitConfig) -> tuple[str, str]
 
 
 @contextmanager
-def _resumable(run: RunFolder) -> Generator[None]:
-    """Inside, an interruption says how to go on."""
+def _alone(run: RunFolder) -> Generator[None]:
+    """Inside, no other run has the folder, and an interruption says how to go on."""
     try:
-        yield
+        with run.alone() if is_main_process() else nullcontext():
+            yield
     except KeyboardInterrupt as stop:
         kept = run.latest_checkpoint()[0]
         state = "no state yet" if kept is None else f"the state after step {int(kept.stem)}"
@@ -244,7 +269,7 @@ def _watched(
 
 
 def _preview(model: Model, config: FitConfig, prompt: str) -> Image:
-    side = getattr(config, "size", None) or model.default_size
+    side = _side(model, config)
     side = max(grid(model), side - side % grid(model))
     options = SamplerOptions(steps=PREVIEW_STEPS, guidance=default_guidance(model))
     task = Task(prompt=prompt, seeds=[config.seed], height=side, width=side, options=options)
@@ -306,8 +331,8 @@ def estimate_learn(
     larger = _upscaler(method, upscaler, config, on)
     model = for_learning(on).load()
     if subjects:
-        METHODS[method].check(model, subjects, config)
-    side = getattr(config, "size", None) or model.default_size
+        _check(method, model, subjects, config)
+    side = _side(model, config)
     count = config.batch * (2 if getattr(config, "prior_weight", 0.0) else 1)
     shape, time = model.latent_shape(side, side), torch.zeros((), device=model.device)
     condition = model.prompt([""], size=(side, side))
@@ -315,7 +340,10 @@ def estimate_learn(
     def call() -> None:
         model.predict(torch.zeros(count, *shape, device=model.device), time, condition)
 
-    models, costs = [model], [_learning(estimate.trace(call), config.steps)]
+    forward = estimate.trace(call)
+    models, costs = [model], [_learning(forward, config.steps)]
+    nouns = {subject.noun for subject in subjects if subject.noun} or {""}
+    costs.append(_class_pictures(forward, count, config, len(nouns)))
     if larger is not None:
         assert isinstance(config, dreambooth.Config)
         more = _large_pass(larger, config.batch)
@@ -327,6 +355,18 @@ def estimate_learn(
 def _learning(forward: Cost, steps: int) -> Cost:
     """Of `steps` steps, whose forward pass is known."""
     return Cost(PASSES * forward.flops * steps, PASSES * forward.peak_bytes)
+
+
+def _class_pictures(forward: Cost, count: int, config: FitConfig, nouns: int) -> Cost:
+    """Of drawing those that go along, for so many class nouns, where they are not kept from before; `forward`
+    is the cost of a pass over `count` pictures.
+    """
+    if not isinstance(config, dreambooth.Config | custom_diffusion.Config):
+        return Cost(0, 0)
+    if not config.prior_weight or getattr(config, "regularization", ""):
+        return Cost(0, 0)
+    passes = 2 * config.prior_steps * config.prior_count * nouns  # twice, for guidance
+    return Cost(passes * forward.flops // count, 0)
 
 
 def _large_pass(model: Model, count: int) -> Cost:

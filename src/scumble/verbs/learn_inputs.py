@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -13,13 +12,16 @@ from scumble.core.files import atomic_write
 from scumble.core.runs import RunFolder
 from scumble.data.subjects import Shot, Subject, read_subject
 from scumble.models.model import Model
+from scumble.training.checkpoints import free_settings
 from scumble.training.fit import FitConfig
 from scumble.training.processes import is_main_process, processes
 from scumble.verbs.outputs import check_free, check_new
 
 __all__ = [
     "begun_anew",
+    "differences",
     "finished",
+    "kept",
     "listing",
     "note_finished",
     "open_run",
@@ -27,6 +29,7 @@ __all__ = [
     "read_to_analyse",
     "run_folder",
     "same_inputs",
+    "same_settings",
     "warnings",
 ]
 
@@ -37,7 +40,7 @@ PEOPLE = {
 CONSENT = "You are learning a person: do so with their consent, and say that pictures made of them are made."
 PARTS = ("pivotal", "upscaler")
 """Runs of their own within a run's folder."""
-FINISHED, INPUTS = "README.txt", "inputs.json"
+FINISHED = "README.txt"
 
 Folders = Sequence[tuple[Path, str, str]]
 """Of each subject the folder, the word and the class noun."""
@@ -46,7 +49,7 @@ Folders = Sequence[tuple[Path, str, str]]
 def read_inputs(subjects: Folders, out: Path, *, overwrite: bool = False) -> list[Subject]:
     """The subjects, where they can be learnt into `out`. Raises InputError and ImageError where not."""
     if out.suffix != ".safetensors":
-        raise InputError(f"{out} does not end in .safetensors.", "Give a name like rex.safetensors.")
+        raise InputError(f"{out} is no name of a .safetensors file.", "Give one like rex.safetensors.")
     check_free([out], overwrite=overwrite)
     return _read(subjects)
 
@@ -86,7 +89,12 @@ def begun_anew(out: Path, *, overwrite: bool = False) -> bool:
     to be overwritten. One that was stopped goes on.
     """
     folder = run_folder(out)
-    return (overwrite and finished(folder)) or not any(folder.glob("checkpoints/*.safetensors"))
+    return (overwrite and finished(folder)) or not kept(folder)
+
+
+def kept(run: Path) -> bool:
+    """Whether something is kept of an earlier try to go on from."""
+    return any(run.glob("checkpoints/*.safetensors"))
 
 
 def finished(run: Path) -> bool:
@@ -108,7 +116,6 @@ def open_run(out: Path, *, overwrite: bool, keep: int) -> RunFolder:
         for path in (run.path, *(run.path / part for part in PARTS)):
             if path.is_dir():
                 RunFolder(path).clear()
-                (path / INPUTS).unlink(missing_ok=True)
         (run.path / FINISHED).unlink()  # last, so that what is cut short here is done again
     processes().wait_for_everyone()
     return run
@@ -127,16 +134,46 @@ def same_inputs(
     }
     if beside := getattr(config, "regularization", ""):
         about["regularization"] = listing(Path(beside))
-    place = run.path / INPUTS
-    if place.is_file() and run.latest_checkpoint()[0] and json.loads(place.read_bytes()) != about:
+    if run.begun_with() not in (None, about):
         raise InputError(
             f"{run.path} holds a run that learns something else.",
             "Give another output, or remove that folder.",
         )
     processes().wait_for_everyone()  # nobody reads what the first one writes
     if is_main_process():
-        atomic_write(place, json.dumps(about, ensure_ascii=False).encode())
+        run.write_inputs(about)
     return about
+
+
+def same_settings(run: RunFolder, config: FitConfig) -> None:
+    """Note what a run is told. Raises InputError, and tells the differences, if it has begun with other
+    settings than what may differ; `fit` itself makes sure of the rest.
+    """
+    if run.config.is_file() and run.latest_checkpoint()[0]:
+        try:
+            before = type(config).from_toml(run.config)
+        except InputError:  # not written by this version: the checkpoint says whether it fits
+            before = config
+        if told := differences(before, config):
+            raise InputError(
+                f"{run.path} holds a run with other settings: {', '.join(told)}.",
+                "Take the same again, give another output, or remove that folder.",
+            )
+    processes().wait_for_everyone()
+    if is_main_process():
+        run.write_config(config.to_toml())
+
+
+def differences(before: FitConfig, after: FitConfig) -> list[str]:
+    """What differs of the settings that a run goes on with, like "lr was 0.005 and is 0.002"."""
+    free = free_settings(after)
+    old, new = (config.model_dump(mode="json", exclude=free) for config in (before, after))
+    other = [name for name in new if old[name] != new[name]]
+    return [f"{name} was {_told(old[name])} and is {_told(new[name])}" for name in other]
+
+
+def _told(value: Any) -> str:
+    return "not set" if value is None else str(value)
 
 
 def listing(place: Path) -> str:

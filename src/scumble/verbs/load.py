@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from scumble.adapters.attach import attach
-from scumble.adapters.weights import Weights
+from scumble.adapters.weights import Weights, outline
 from scumble.core.config import Config
 from scumble.core.errors import WeightsError
 from scumble.core.files import sha256
@@ -21,10 +21,13 @@ from scumble.history.recipe import Ingredient, library_versions
 from scumble.models import load as models
 from scumble.models.load import DType
 from scumble.models.model import Model
+from scumble.models.prompts import standing
 
-__all__ = ["RANDOM_MODEL", "ModelConfig", "chosen_device", "load", "scaled_weights"]
+__all__ = ["RANDOM_MODEL", "ModelConfig", "chosen_device", "load", "scaled_weights", "weights_notes"]
 
 RANDOM_MODEL = "This model is random: nobody trained it, so its pictures mean nothing."
+SHOWN = 3
+"""The most words that a note names."""
 
 
 class ModelConfig(Config):
@@ -109,6 +112,11 @@ class ModelConfig(Config):
 
 def scaled_weights(text: str) -> tuple[Path, Weights, float]:
     """FILE or FILE:SCALE, read. Raises WeightsError."""
+    path, scale = _place_and_scale(text)
+    return path, Weights.load(path), scale
+
+
+def _place_and_scale(text: str) -> tuple[Path, float]:
     path, scale = Path(text), 1.0
     if not path.exists() and (parts := text.rpartition(":"))[0]:
         try:
@@ -119,7 +127,36 @@ def scaled_weights(text: str) -> tuple[Path, Weights, float]:
             ) from None
         if not isfinite(scale):
             raise WeightsError(f"{parts[2]!r} is no scale for {parts[0]}.", "Write FILE or FILE:0.8.")
-    return path, Weights.load(path), scale
+    return path, scale
+
+
+def weights_notes(given: Sequence[str], prompts: Sequence[str], *, upscales: bool = False) -> list[str]:
+    """What a person should know of the weights `given`, each FILE or FILE:SCALE, beside these prompts: a
+    scale of words, which does nothing, and words that no prompt has. Where the file changes the networks
+    too, they matter only if none of its words is there. With `upscales` it is what the file holds for an
+    upscaler. Raises WeightsError for what is no file of weights.
+    """
+    notes: list[str] = []
+    for path, scale in map(_place_and_scale, given):
+        whole = outline(path)
+        held = whole.upscaler or whole if upscales else whole
+        if scale == 0:
+            continue
+        if scale != 1 and held.words and not (whole.changes or whole.upscaler):
+            notes.append(f"Words take no scale: {path.name} holds nothing else, and {scale:g} does nothing.")
+        there = set[str]().union(*(standing(prompt, held.words) for prompt in prompts))
+        absent = [word for word in held.words if word not in there]
+        if absent and not (held.changes and there):
+            notes.append(_absent(absent, path, prompts))
+    return notes
+
+
+def _absent(words: Sequence[str], path: Path, prompts: Sequence[str]) -> str:
+    """The sentence on words of a file that stand in no prompt, and on what was typed in other letters."""
+    shown = ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")
+    told = f"{shown} of {path.name} {'does' if len(words) == 1 else 'do'} not stand in the prompt."
+    near = [w for w in words if any(standing(p.lower(), [w.lower()]) for p in prompts)]
+    return f"{told} Did you mean {' and '.join(near[:SHOWN])}?" if near else told
 
 
 def load(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from scumble.core.config import Config
 from scumble.core.errors import ConfigError, InputError
@@ -185,12 +186,21 @@ def _change(verb: Verb, text: str) -> tuple[str, Any]:
         raise ConfigError(f"{name} cannot be set here.", "There are --model, --input, --device and --dtype.")
     if name not in verb.config.model_fields:
         raise ConfigError(f"There is no setting {name!r}.", f"There are: {', '.join(_settings(verb))}.")
-    if verb.config.model_fields[name].annotation is str:
+    kind = verb.config.model_fields[name].annotation
+    if kind is str:
         return name, value
     try:
         return name, json.loads(value)
     except (ValueError, RecursionError):
-        return name, value
+        return name, _typed(kind, value)
+
+
+def _typed(kind: Any, text: str) -> Any:
+    """`.5`, `True` and what else people type for a setting of that type; where it is none, the text."""
+    try:
+        return TypeAdapter(kind).validate_strings(text)
+    except ValidationError:
+        return text
 
 
 def _settings(verb: Verb) -> list[str]:

@@ -116,14 +116,13 @@ def _same_inputs(run: RunFolder, pairs: Sequence[Pair], model: Model) -> None:
         "pairs": len(pairs),
         "rows": sha256(json.dumps(rows).encode()).hexdigest(),
     }
-    place = run.path / "inputs.json"
-    if place.is_file() and run.latest_checkpoint()[0] and json.loads(place.read_bytes()) != about:
+    if run.begun_with() not in (None, about):
         raise InputError(
             f"{run.path} holds a run that learns from something else.",
             "Give another output, or remove that folder.",
         )
     if is_main_process():
-        atomic_write(place, json.dumps(about, indent=1).encode())
+        run.write_inputs(about)
 
 
 def _state(picture: Path) -> tuple[str, int, int]:

@@ -20,6 +20,7 @@ from scumble.verbs.drawing import DrawConfig, finished, recipe_of
 from scumble.verbs.edits import edited_paths, first_notes, withheld_notes
 from scumble.verbs.enlarging import STEPS, Learnt, cost, learnt_attached
 from scumble.verbs.inputs import Given, Source, picture_files
+from scumble.verbs.load import weights_notes
 from scumble.verbs.outputs import Picture, Saved, save_pictures
 
 __all__ = ["UpscaleConfig", "again", "estimate_upscale", "upscale", "upscale_to"]
@@ -114,6 +115,8 @@ def upscale_to(
     model = config.load()
     config.task(model)
     notes = first_notes(model, [], places)
+    if model.text_encoders:
+        notes += weights_notes(config.weights, [config.prompt, config.negative], upscales=True)
     written: list[dict[str, str | int]] = []
     for file, paths in zip(files, places, strict=True):
         source, factor = Source.of(file), upscaling(model).factor

@@ -199,7 +199,7 @@ def test_merge_and_use(browser: Browser) -> None:
     for number, word in enumerate(("<rex>", "<tom>")):
         job = browser.made(
             "learn-custom-diffusion", images=[browser.sent(noise(seed=number))], word=word, noun="dog",
-            steps=1, batch=1, preset="default", prior_count=1, prior_steps=1,
+            steps=1, batch=1, preset="default", prior_count=1, prior_steps=1, seed=number,
         )  # fmt: skip
         learnt.append(job["results"][0]["id"])
     asked = {"weights": [{"id": learnt[0]}, {"id": learnt[1], "scale": 0.5}]}

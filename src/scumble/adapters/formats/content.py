@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from scumble.adapters.changes import Change, LowRank
-from scumble.adapters.weights import Word
+from scumble.adapters.changes import Change, Dense, LowRank
+from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import ModelError, WeightsError
 from scumble.core.files import atomic_write, safe_name
 from scumble.core.safetensor_files import safetensors_header, save_safetensors
@@ -33,6 +33,7 @@ __all__ = [
     "file_names",
     "flattened",
     "metadata_json",
+    "no_place",
     "read_content",
     "write_content",
 ]
@@ -148,6 +149,31 @@ def file_names(words: Iterable[str]) -> dict[str, str]:
             stem += "-"
         stems[word] = stem
     return stems
+
+
+def no_place(kind: str, weights: Weights, dense: Mapping[str, Change]) -> WeightsError:
+    """The error that a file of `kind` cannot hold `dense`, some of the changes of `weights`. It names the one
+    that no cut makes low-rank, if there is such, and a remedy that helps.
+    """
+    never = [name for name, change in dense.items() if not _can_be_cut(change)]
+    share: Any = weights.config.get("compressed")
+    if never:
+        remedy = "No --compress makes it low-rank: use --to diffusers-model."
+    elif isinstance(share, int | float):
+        remedy = f"Take a smaller share with --compress than {share:g}, or use --to diffusers-model."
+    else:
+        remedy = "Cut it to low rank with --compress, such as 0.5, or use --to diffusers-model."
+    name = next(iter(never or dense))
+    return WeightsError(f"A file of {kind} has no place for a dense change of {name[:120]!r}.", remedy)
+
+
+def _can_be_cut(change: Change) -> bool:
+    """Whether one component takes less than the whole: of a matrix only, and of a tiny one not either."""
+    return (
+        isinstance(change, Dense)
+        and change.delta.ndim == 2
+        and sum(change.delta.shape) < change.delta.numel()
+    )
 
 
 def _finite(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -28,8 +28,10 @@ from scumble.adapters.formats.content import (
     Parts,
     file_names,
     metadata_json,
+    no_place,
     read_content,
 )
+from scumble.adapters.tokens import check_word
 from scumble.adapters.weights import Weights, Word
 from scumble.core.errors import WeightsError
 from scumble.models.model import Model
@@ -54,10 +56,12 @@ _CUSTOM = re.compile(r"(?P<layer>.+)\.processor\.(?P<which>to_[kqv]|to_out)_cust
 
 def claims(content: Content) -> bool:
     """Whether a file is of this format: any spelling of low rank, Custom Diffusion, or one word."""
-    names = list(content.tensors)
-    if any(_LOW_RANK.fullmatch(name) or _CUSTOM.fullmatch(name) for name in names):
+    if any(_LOW_RANK.fullmatch(name) or _CUSTOM.fullmatch(name) for name in content.tensors):
         return True
-    return len(names) == 1 and content.tensors[names[0]].ndim in (1, 2)
+    if len(content.tensors) != 1:
+        return False
+    [(name, tensor)] = content.tensors.items()
+    return tensor.ndim in (1, 2) and tensor.is_floating_point() and _names_a_word(name)
 
 
 def read(content: Content, model: Model, word: str, path: Path) -> Parts:
@@ -83,6 +87,9 @@ def write(weights: Weights, model: Model) -> dict[str, Mapping[str, Any]]:
     if low:
         files[LORA_FILE] = low_rank_parts(low)
     if dense:
+        others = {n: c for n, c in dense.items() if ".attn2." not in n or not n.startswith("unet.")}
+        if others:
+            raise no_place(NAME, weights, others)
         files[CUSTOM_FILE] = _written_custom(dense, model)
     return files | written_words(weights)
 
@@ -118,6 +125,14 @@ def low_rank_parts(changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
             tensors[f"{where}.{kind}.down.weight"] = change.a
             tensors[f"{where}.{kind}.up.weight"] = up
     return tensors
+
+
+def _names_a_word(name: str) -> bool:
+    """Whether a tensor's name can be a word's, and is not how a network's own tensors are called."""
+    try:
+        return check_word(name) == name and not name.endswith((".weight", ".bias"))
+    except WeightsError:
+        return False
 
 
 def _low_rank(content: Content, model: Model) -> dict[str, Change]:
@@ -169,12 +184,6 @@ def _custom(tensors: Mapping[str, Tensor], model: Model) -> dict[str, Change]:
 def _written_custom(changes: Mapping[str, Dense], model: Model) -> dict[str, Tensor]:
     """Whole matrices of every cross-attention layer, and empty entries for the other attention layers."""
     named = parameters_of(model)
-    for name in changes:
-        if ".attn2." not in name or not name.startswith("unet."):
-            raise WeightsError(
-                f"diffusers has no file for a dense change of {name!r}.",
-                "Use --to diffusers-model for the whole model, or --compress.",
-            )
     kinds = ["to_k.weight", "to_v.weight"]
     if any(not name.endswith(tuple(kinds)) for name in changes):
         kinds += ["to_q.weight", "to_out.0.weight", "to_out.0.bias"]

@@ -18,7 +18,7 @@ import torch
 
 from scumble.adapters.changes import Change, Dense, LowRank, parameters_of
 from scumble.adapters.formats.a1111 import written_words
-from scumble.adapters.formats.content import Content, LowRankParts, Parts
+from scumble.adapters.formats.content import Content, LowRankParts, Parts, no_place
 from scumble.adapters.weights import Weights
 from scumble.core.errors import WeightsError
 from scumble.models.model import Model
@@ -103,13 +103,11 @@ def write(weights: Weights, model: Model) -> dict[str, Mapping[str, Any]]:
     Raises WeightsError for dense changes.
     """
     names = layer_names(model)
+    low = {n: c for n, c in weights.changes.items() if isinstance(c, LowRank) and n in names}
+    if others := {n: c for n, c in weights.changes.items() if n not in low}:
+        raise no_place(NAME, weights, others)
     tensors: dict[str, Any] = {}
-    for name, change in weights.changes.items():
-        if not isinstance(change, LowRank) or name not in names:
-            raise WeightsError(
-                f"This format has no place for a dense change of {name!r}.",
-                "Cut it to low rank with --compress 0.9, or use --to diffusers-model.",
-            )
+    for name, change in low.items():
         layer, ones = names[name][0], [1] * (change.a.ndim - 2)
         tensors[f"{layer}.lora_down.weight"] = change.a
         tensors[f"{layer}.lora_up.weight"] = change.b.reshape(*change.b.shape, *ones)
