@@ -385,9 +385,10 @@ def test_cancelled_learning_goes_on_where_it_stopped(browser: Browser) -> None:
     stopped = browser.ended(job)
     assert stopped["state"] == "cancelled"
     again = browser.asked("learn-textual-inversion", **settings)
-    seen = [running(browser, again)["step"]]
+    while not (now := running(browser, again))["note"].startswith("learning"):
+        time.sleep(0.01)
     assert browser.ended(again)["state"] == "done"
-    assert seen[0] > 10
+    assert now["step"] > 10
     repeated = browser.made("learn-textual-inversion", **(settings | {"steps": 1}))
     assert repeated["results"]
 
