@@ -102,7 +102,7 @@ This is the comparison behind it. Counts are for Stable Diffusion 1.5; what is m
 the toybox, by [`scumble compare`](compare.md) and [`scumble bench claims`](claims.md); where nothing is
 measured yet, the published figure stands with its source. Times on the toybox are of one core, which other
 work shared, with loading, class pictures and the drawing of the results in them; on two idle cores learning
-itself takes the three methods 29, 66 and 47 s ([demo](demo.md)).
+itself takes the three methods 31, 69 and 45 s ([demo](demo.md)).
 
 """
 TAIL = """
