@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,24 @@ def test_the_folder_is_free_again_whatever_happens(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path).alone():
             raise KeyboardInterrupt
+
+
+def test_a_file_system_without_locks_is_taken_on_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = errno.ENOLCK
+
+    def none(*_: Any, **__: Any) -> None:
+        raise OSError(wrong, "none here")
+
+    monkeypatch.setattr("scumble.core.runs.FileLock.acquire", none)
+    worked = False
+    with RunFolder(tmp_path).alone():
+        worked = True
+    assert worked
+    wrong = errno.EROFS
+    with pytest.raises(InputError, match="cannot be written"), RunFolder(tmp_path).alone():
+        pass
 
 
 @pytest.mark.parametrize("rehearsal", [(), ("--dry-run",)])

@@ -13,6 +13,7 @@ not read. A checkpoint has a checksum of all that is in it, which is looked at b
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunFolder"]
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""How a file system says that it has no locks."""
 CHECKSUM = "checksum"
 """The entry of a checkpoint's metadata that all the rest of it is checked by."""
 
@@ -66,8 +69,10 @@ class RunFolder:
             raise InputError(
                 f"Another process works in {self.path}.", "Wait for it, or give another output."
             ) from None
-        except NotImplementedError:
-            pass
+        except OSError as problem:
+            if problem.errno not in NO_LOCKS:
+                with explained(self.path, "written"):
+                    raise
         try:
             yield
         finally:
